@@ -1,0 +1,64 @@
+"""What users call: run and resume. Everything heavy is imported inside."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .core.errors import BadRun
+from .core.recipe import Recipe
+from .registry import recipe as parse
+
+if TYPE_CHECKING:
+    from .core.run import Run
+    from .language.tasks.task import Task
+
+
+def run(
+    recipe: Recipe | str,
+    task: Task | str,
+    *,
+    samples: int = 4000,
+    seed: int = 0,
+    out: Path | str | None = None,
+    reporter: Callable[..., None] | None = None,
+    **options: Any,
+) -> Run:
+    """Train with `recipe` on `task` until `samples` are spent; returns the run, its curve and ledger.
+
+    `options` are those of `frugal.language.main.Options`: model, reward, lora, dtype, ... Without `out` nothing is
+    written. Raises a `FrugalError` that says what to do.
+    """
+    from .language.main import Options
+    from .language.main import run as run_language
+
+    chosen = parse(recipe) if isinstance(recipe, str) else recipe
+    return run_language(chosen, task, samples, seed, out, Options(**options), reporter)
+
+
+def resume(out: Path | str, *, task: Task | None = None, reporter: Callable[..., None] | None = None) -> Run:
+    """Go on with the run in `out` from its newest checkpoint, to the result it would have had.
+
+    `task` is needed only where the run was started from Python with an object of your own.
+    """
+    from .language.main import Options
+    from .language.main import run as run_language
+
+    try:
+        asked = json.loads((Path(out) / "run.json").read_text())
+    except OSError:
+        raise BadRun(f"{out} holds no run: there is no {Path(out) / 'run.json'}") from None
+    except ValueError as error:
+        raise BadRun(f"{Path(out) / 'run.json'} is damaged: {error}") from None
+    return run_language(
+        parse(asked["recipe"]),
+        task or asked["task"],
+        asked["samples"],
+        asked["seed"],
+        out,
+        Options(**asked["options"]),
+        reporter,
+        again=True,
+    )

@@ -1,0 +1,1 @@
+"""The published systems that the library is built from: one card each."""

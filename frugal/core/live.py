@@ -1,0 +1,102 @@
+"""A recipe at work in one run: parts that learn or remember, joined where there are many, with notes on their effect.
+
+The loop calls `live.advantage(...)`, `live.rewards(...)`; what the patches changed is gathered here, in one place.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import defaultdict
+from functools import reduce
+from typing import Any
+
+from .recipe import One, Recipe
+
+
+class Live:
+    """The parts of `recipe` for one run, by the last word of their place (``credit.advantage`` -> `advantage`)."""
+
+    def __init__(self, recipe: Recipe, run: Any):
+        self._sums: dict[str, float] = defaultdict(float)
+        self._counts: dict[str, float] = defaultdict(float)
+        self.parts = {path: begin(part, run) for path, part in recipe.parts.items()}
+        for place, kind in recipe.domain.slots.items():
+            name = place.split(".")[1]
+            if isinstance(kind, One):
+                setattr(self, name, self.parts[place])
+            else:
+                owners = {path: part for path, part in self.parts.items() if path.startswith(place + ".")}
+                setattr(self, name, Joined(kind.join, owners, self._note))
+
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(f"this loop has no part {name!r}")
+
+    def learn(self, batch: Any) -> None:
+        """Let every part that learns see the finished round."""
+        for part in self.parts.values():
+            if hasattr(part, "learn"):
+                part.learn(batch)
+
+    def report(self) -> dict[str, float]:
+        """{path: mean output since the last report}: the share that a mask kept, the mean of a weight or reward."""
+        means = {path: self._sums[path] / n for path, n in self._counts.items() if n}
+        self._sums.clear(), self._counts.clear()
+        return means
+
+    def state_dict(self) -> dict[str, Any]:
+        """{path/key: tensor or JSON-ready value} of every part that remembers."""
+        return {
+            f"{path}/{key}": value
+            for path, part in self.parts.items()
+            if hasattr(part, "state_dict")
+            for key, value in part.state_dict().items()
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        for path, part in self.parts.items():
+            if hasattr(part, "load_state_dict"):
+                part.load_state_dict({k.split("/", 1)[1]: v for k, v in state.items() if k.startswith(path + "/")})
+
+    def _note(self, path: str, value: Any, where: Any) -> None:
+        if isinstance(value, (int, float)):
+            self._sums[path] += value
+            self._counts[path] += 1
+        if not hasattr(value, "detach"):
+            return
+        value = value.detach().float()
+        if where is not None and where.shape == value.shape:
+            value = value[where]
+        self._sums[path] += float(value.sum())
+        self._counts[path] += value.numel()
+
+
+class Joined:
+    """The owners of a Many, called as one; each owner's mean output is noted."""
+
+    IDENTITY = {"sum": 0.0, "product": 1.0, "all": True}
+    OPERATION = {"sum": lambda a, b: a + b, "product": lambda a, b: a * b, "all": lambda a, b: a & b}
+
+    def __init__(self, join: str, owners: dict[str, Any], note: Any):
+        self.join, self.owners, self.note = join, owners, note
+
+    def __bool__(self) -> bool:
+        return bool(self.owners)
+
+    def __call__(self, *inputs: Any) -> Any:
+        where = getattr(inputs[-1], "use", None)
+        outputs = []
+        for path, part in self.owners.items():
+            outputs.append(part(*inputs))
+            self.note(path, outputs[-1][0] if isinstance(outputs[-1], tuple) else outputs[-1], where)
+        if self.join == "union":
+            return outputs
+        if not outputs:
+            return self.IDENTITY[self.join]
+        return reduce(self.OPERATION[self.join], outputs)
+
+
+def begin(part: Any, run: Any) -> Any:
+    """The live form of a part; a wrapper's inner part begins first."""
+    if getattr(part, "inner", None) is not None:
+        part = dataclasses.replace(part, inner=begin(part.inner, run))
+    return part.begin(run) if hasattr(part, "begin") else part

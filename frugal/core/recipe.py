@@ -1,0 +1,389 @@
+"""Recipes and patches: the algebra. A recipe is frozen data; `recipe + patch` is a new recipe; order never matters.
+
+A *part* is a frozen dataclass that a loop calls. A place for parts is one of two kinds:
+
+- `One`: exactly one owner, and at most one wrapper around it;
+- `Many`: any number of owners, joined by an operation that commutes.
+
+Paths: ``credit.advantage`` names a One, ``credit.advantage.scale`` a field of the part in it,
+``credit.rewards`` a Many, ``credit.rewards.kl`` one entry of it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import inspect
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import combinations
+from typing import Any, TypeVar
+
+from .errors import BadRecipe, Clash, UnknownName
+from .schedule import Schedule
+
+QUESTIONS = ("start", "act", "credit", "learn", "update")
+
+K, V = TypeVar("K"), TypeVar("V")
+
+
+class Frozen(Mapping[K, V]):
+    """A mapping that hashes and compares by value and cannot be changed."""
+
+    def __init__(self, items: Mapping[K, V] | Iterable[tuple[K, V]] = ()):
+        self._items = dict(items)
+
+    def __getitem__(self, key: K) -> V:
+        return self._items[key]
+
+    def __iter__(self) -> Iterator[K]:
+        return iter(self._items)
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __hash__(self) -> int:
+        return hash(frozenset(self._items.items()))
+
+    def __repr__(self) -> str:
+        return repr(self._items)
+
+
+@dataclass(frozen=True)
+class One:
+    """A place with exactly one owner."""
+
+    signature: str
+
+
+@dataclass(frozen=True)
+class Many:
+    """A place with any number of owners, joined by `sum`, `product`, `all` or `union`."""
+
+    join: str
+    signature: str
+
+
+@dataclass(frozen=True)
+class Domain:
+    """The places and settings of one loop."""
+
+    name: str
+    slots: Mapping[str, One | Many]
+    settings: type
+
+    def locate(self, path: str) -> tuple[str, str]:
+        """Split a path into its place and the field or entry behind it ("" if none)."""
+        place = ".".join(path.split(".")[:2])
+        if place not in self.slots:
+            raise UnknownName(f"part of the {self.name} loop", path, self.slots)
+        return place, path[len(place) + 1 :]
+
+    def setting_names(self) -> list[str]:
+        return [f.name for f in dataclasses.fields(self.settings)]
+
+
+@dataclass(frozen=True)
+class Patch:
+    """What one method changes. Mappings are by path (`set`: by setting); see the module's head."""
+
+    fill: Mapping[str, Any] = field(default_factory=Frozen)
+    wrap: Mapping[str, Any] = field(default_factory=Frozen)  # a part with a field `inner`
+    add: Mapping[str, Any] = field(default_factory=Frozen)
+    set: Mapping[str, Any] = field(default_factory=Frozen)
+    leans_on: Mapping[str, str] = field(default_factory=Frozen)  # trait -> why
+    gives: tuple[str, ...] = ()  # traits
+    never_with: Mapping[str, str] = field(default_factory=Frozen)  # patch -> why
+    claims: tuple[str, ...] = ()  # what only one patch may own inside a Many
+    silences: tuple[str, ...] = ()  # places and settings that this patch makes dead
+    rejects: tuple[str, ...] = ()  # kinds of groups that it filters out
+    lives_on: tuple[str, ...] = ()  # kinds of groups that it learns from
+    optional: Mapping[str, str] = field(default_factory=Frozen)  # path -> the argument that leaves it out
+    domain: str = "language"
+    name: str = ""  # set by the decorator
+    args: Mapping[str, Any] = field(default_factory=Frozen)  # set by the decorator: those that differ from defaults
+
+    def __post_init__(self) -> None:
+        for f in dataclasses.fields(self):
+            value = getattr(self, f.name)
+            if isinstance(value, Mapping):
+                object.__setattr__(self, f.name, Frozen(value))
+
+    def __str__(self) -> str:
+        if not self.args:
+            return self.name
+        return f"{self.name}({', '.join(f'{k}={v!r}' for k, v in self.args.items())})"
+
+    def changes(self) -> dict[str, Any]:
+        """{path or setting: new value} of everything that this patch changes."""
+        added = {self.entry(path): part for path, part in self.add.items()}
+        return {**self.fill, **{f"{path} (wrapped)": part for path, part in self.wrap.items()}, **added, **self.set}
+
+    def touches(self) -> set[str]:
+        """Every path and setting that this patch changes."""
+        return {*self.fill, *self.wrap, *self.set, *map(self.entry, self.add)}
+
+    def entry(self, path: str) -> str:
+        """The full path of an addition: ``update.mask`` of `capo` is ``update.mask.capo``."""
+        return path if path.count(".") > 1 else f"{path}.{self.name}"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A base and patches, resolved into one filling of every place of a loop. Build with `grpo() + ead()`."""
+
+    domain: Domain = field(repr=False, hash=False)
+    base: Patch
+    explicit: frozenset[str] = frozenset()  # paths and settings of the base that the user chose
+    patches: tuple[Patch, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "patches", tuple(sorted(self.patches, key=lambda p: p.name)))
+        for patch in (self.base, *self.patches):
+            self._check_names(patch)
+        for patch in self.patches:
+            self._check_base(patch)
+        for a, b in combinations(self.patches, 2):
+            self._check_pair(a, b)
+        self._parts, self._settings  # resolve now, so that a bad field fails where it was written
+
+    def __add__(self, patch: Patch) -> Recipe:
+        if not isinstance(patch, Patch):
+            raise BadRecipe(f"cannot add {type(patch).__name__} to a recipe; add a patch such as ead()")
+        return dataclasses.replace(self, patches=(*self.patches, patch))
+
+    def __str__(self) -> str:
+        return "+".join(map(str, (self.base, *self.patches)))
+
+    # -- what the recipe says ---------------------------------------------------------------------------------
+
+    @property
+    def parts(self) -> dict[str, Any]:
+        """{path: part}: every One under its path, every entry of a Many under ``place.entry``."""
+        return dict(self._parts)
+
+    @property
+    def settings(self) -> Any:
+        """The settings dataclass of the domain; values may be schedules (`at` turns them into numbers)."""
+        return self._settings
+
+    def owner(self, path: str) -> str:
+        """Who put the part at `path` there: the name of a patch or of the base."""
+        for patch in self.patches:
+            if path in patch.fill or path in map(patch.entry, patch.add):
+                return patch.name
+        return self.base.name
+
+    def needs(self) -> dict[str, Any]:
+        """{"old.entropy": column}: what the parts need beyond log-probabilities."""
+        found: dict[str, Any] = {}
+        for path, part in self._parts.items():
+            for name, column in _needs(part).items():
+                if found.setdefault(name, column) != column:
+                    raise Clash(
+                        f"{self}: {path} needs a column {name} that another part defines differently: "
+                        f"{column} and {found[name]}; give both patches the same value"
+                    )
+        return found
+
+    def check(self) -> None:
+        """Raise `BadRecipe` unless every trait that a patch leans on is given by another part of the recipe."""
+        given = {trait for patch in (self.base, *self.patches) for trait in patch.gives}
+        for patch in self.patches:
+            for trait, why in patch.leans_on.items():
+                if trait not in given:
+                    raise BadRecipe(f"{patch.name} leans on a recipe that {trait}, and none of {self} does: {why}")
+
+    def as_data(self) -> dict[str, Any]:
+        """JSON-ready: the text that rebuilds the recipe, and its parts and settings for the reader."""
+        return {
+            "recipe": str(self),
+            "settings": {k: _plain(v) for k, v in vars(self._settings).items()},
+            "parts": {path: _plain(part) for path, part in self._parts.items()},
+        }
+
+    # -- how it is put together -------------------------------------------------------------------------------
+
+    @functools.cached_property
+    def _parts(self) -> dict[str, Any]:
+        everyone = (self.base, *self.patches)
+        parts: dict[str, Any] = {}
+        fields: dict[str, Any] = {}
+        for patch in everyone:
+            for path, value in patch.fill.items():
+                (fields if self.domain.locate(path)[1] else parts)[path] = value
+        for path, value in fields.items():
+            place, name = self.domain.locate(path)
+            if name not in {f.name for f in dataclasses.fields(parts[place])}:
+                raise BadRecipe(f"{self}: {path} is filled, but {place} holds {parts[place]}, which has no {name!r}")
+            parts[place] = dataclasses.replace(parts[place], **{name: value})
+        for patch in everyone:
+            for place, wrapper in patch.wrap.items():
+                parts[place] = dataclasses.replace(wrapper, inner=parts[place])
+            for path, part in patch.add.items():
+                parts[patch.entry(path)] = part
+        missing = [p for p, kind in self.domain.slots.items() if isinstance(kind, One) and p not in parts]
+        if missing:
+            raise BadRecipe(f"the base {self.base.name} leaves {', '.join(missing)} empty; a base fills every One")
+        return dict(sorted(parts.items(), key=lambda item: (QUESTIONS.index(item[0].split(".")[0]), item[0])))
+
+    @functools.cached_property
+    def _settings(self) -> Any:
+        chosen: dict[str, Any] = {}
+        for patch in (self.base, *self.patches):
+            chosen.update(patch.set)
+        return self.domain.settings(**chosen)
+
+    def _check_names(self, patch: Patch) -> None:
+        if patch.domain != self.domain.name:
+            raise BadRecipe(
+                f"{patch.name} belongs to the {patch.domain} domain, {self.base.name} to {self.domain.name}"
+            )
+        for verb, kind in (("fill", One), ("wrap", One), ("add", Many)):
+            for path in getattr(patch, verb):
+                place, _ = self.domain.locate(path)
+                if not isinstance(self.domain.slots[place], kind):
+                    raise BadRecipe(
+                        f"{patch.name}: cannot {verb} {place}, it is a "
+                        f"{type(self.domain.slots[place]).__name__} of the {self.domain.name} loop"
+                    )
+        for name in patch.set:
+            if name not in self.domain.setting_names():
+                raise UnknownName(f"setting of the {self.domain.name} loop", name, self.domain.setting_names())
+
+    def _check_pair(self, a: Patch, b: Patch) -> None:
+        """Raise `Clash` where two patches cannot both have their way; symmetric in a and b."""
+
+        def clash(path: str, why: str) -> Clash:
+            ways = [
+                f"{p.name}({p.optional[o]})" for p in (a, b) for o in p.optional if (path + ".").startswith(o + ".")
+            ]
+            way = f"way out: {' or '.join(ways)}" if ways else "leave one of them out"
+            return Clash(f"{a.name} and {b.name} clash at {path}: {why}; {way}")
+
+        if a.name == b.name:
+            raise clash("the recipe", f"{a.name} is given twice")
+        ours, theirs = a.changes(), b.changes()
+        for path in sorted(ours.keys() & theirs.keys()):
+            if ours[path] != theirs[path] or path.endswith("(wrapped)"):
+                raise clash(path, f"one makes it {ours[path]}, the other {theirs[path]}")
+        for claim in sorted(set(a.claims) & set(b.claims)):
+            raise clash("what they claim", f"both own the {claim}")
+        for x, y in ((a, b), (b, a)):
+            for path, under in ((p, q) for p in sorted(x.fill) for q in sorted(y.fill) if q.startswith(p + ".")):
+                raise clash(under, f"{x.name} fills {path} whole, {y.name} only this field of it")
+            self._check_dead(x, y)
+            if y.name in x.never_with:
+                raise clash("the recipe", x.never_with[y.name])
+            for kind in sorted(set(x.rejects) & set(y.lives_on)):
+                raise clash("start.keep", f"{x.name} rejects {kind} groups, {y.name} learns from them")
+
+    def _check_base(self, patch: Patch) -> None:
+        """A base yields to every patch, except in what the user chose for it; what it makes dead stays dead."""
+        self._check_dead(self.base, patch)
+        for kind in sorted(set(self.base.rejects) & set(patch.lives_on)):
+            raise Clash(f"{self.base.name} rejects {kind} groups, and {patch.name} learns from them; use another base")
+        for path, value in patch.changes().items():
+            for chosen in sorted(self.explicit):
+                if (chosen + ".").startswith(path + ".") and not (path in patch.set and value == self.base.set[path]):
+                    raise Clash(
+                        f"{self.base.name} and {patch.name} clash at {chosen}: you chose it for "
+                        f"{self.base.name}, {patch.name} changes it; leave one of them out"
+                    )
+
+    @staticmethod
+    def _check_dead(x: Patch, y: Patch) -> None:
+        for path in sorted(y.touches()):
+            for dead in x.silences:
+                if (path + ".").startswith(dead + "."):
+                    raise Clash(
+                        f"{x.name} and {y.name} clash at {path}: {x.name} makes {dead} dead, so {y.name} would "
+                        "have no effect there; leave one of them out"
+                    )
+
+
+def patch(function: Callable[..., Patch]) -> Callable[..., Patch]:
+    """Decorator of a method: the function's name becomes the patch's, its arguments are remembered."""
+    name = function.__name__.replace("_", "-")
+
+    @functools.wraps(function)
+    def make(*args: Any, **kwargs: Any) -> Patch:
+        bound = _bind(name, function, args, kwargs)
+        return dataclasses.replace(function(*args, **kwargs), name=_address(function, name), args=bound)
+
+    return make
+
+
+def base(domain: Domain) -> Callable[[Callable[..., Patch]], Callable[..., Recipe]]:
+    """Decorator of a base recipe: a function that fills every One of the domain; extra keywords are settings."""
+
+    def decorate(function: Callable[..., Patch]) -> Callable[..., Recipe]:
+        name = function.__name__.replace("_", "-")
+        known = list(inspect.signature(function).parameters)
+
+        @functools.wraps(function)
+        def make(*args: Any, **kwargs: Any) -> Recipe:
+            for key in kwargs:
+                if key not in known and key not in domain.setting_names():
+                    raise UnknownName(f"option of {name}", key, {*known, *domain.setting_names()} - {"settings"})
+            bound = _bind(name, function, args, kwargs)
+            made, plain = function(*args, **kwargs), function()
+            for key in bound:
+                if key in made.silences:
+                    raise BadRecipe(f"{name} does not use the setting {key!r}; leave it out")
+            explicit = {key for key in bound if key in domain.setting_names()}
+            for path, part in made.fill.items():
+                before = plain.fill.get(path)
+                if type(part) is type(before):
+                    explicit |= {
+                        f"{path}.{f.name}"
+                        for f in dataclasses.fields(part)
+                        if getattr(part, f.name) != getattr(before, f.name)
+                    }
+            made = dataclasses.replace(made, domain=domain.name, name=name, args=bound)
+            return Recipe(domain, made, frozenset(explicit))
+
+        return make
+
+    return decorate
+
+
+def _bind(name: str, function: Callable[..., Any], args: tuple, kwargs: dict) -> Frozen[str, Any]:
+    """The arguments that differ from the defaults, by name; raises `BadRecipe` or `UnknownName` on a wrong one."""
+    signature = inspect.signature(function)
+    named = {n: p for n, p in signature.parameters.items() if p.kind is not p.VAR_KEYWORD}
+    if len(named) == len(signature.parameters):
+        for key in kwargs:
+            if key not in named:
+                raise UnknownName(f"option of {name}", key, named)
+    try:
+        bound = signature.bind(*args, **kwargs).arguments
+    except TypeError as error:
+        raise BadRecipe(f"{name}: {error}") from None
+    flat = {**{k: v for k, v in bound.items() if k in named}, **bound.get("settings", {})}
+    default = {n: p.default for n, p in named.items()}
+    return Frozen({k: v for k, v in flat.items() if k not in default or v != default[k]})
+
+
+def _address(function: Callable[..., Any], name: str) -> str:
+    """The name by which a recipe's text finds the function: the slug, or file.py:function for a user's own."""
+    if function.__module__.startswith("frugal."):
+        return name
+    return f"{inspect.getsourcefile(function)}:{function.__name__}"
+
+
+def _needs(part: Any) -> dict[str, Any]:
+    inner = getattr(part, "inner", None)
+    return {**(_needs(inner) if inner is not None else {}), **getattr(part, "needs", {})}
+
+
+def _plain(value: Any) -> Any:
+    """A part, schedule or number as JSON-ready data."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        return str(value) if isinstance(value, Schedule) else {"part": type(value).__name__, **fields}
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, (tuple, list)):
+        return [_plain(v) for v in value]
+    return value

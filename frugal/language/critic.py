@@ -1,0 +1,55 @@
+"""A critic at work: the value network of `ppo`."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from frugal import maths
+from frugal.core.optimiser import Optimiser
+
+from .parts import Critic
+from .policy import Policy
+from .rows import Rows
+
+
+class LiveCritic:
+    """A critic at work; its head starts at zero, so that the first advantages are plain returns."""
+
+    def __init__(self, chosen: Critic, body: Policy):
+        self.chosen, self.body = chosen, body
+        self.head = torch.nn.Linear(body.head.weight.shape[1], 1)
+        torch.nn.init.zeros_(self.head.weight), torch.nn.init.zeros_(self.head.bias)
+        head = {f"value.{name}": p for name, p in self.head.named_parameters()}
+        language_head = {id(p) for p in body.head.parameters()} - {id(p) for p in body.backbone.parameters()}
+        self.net = {n: p for n, p in body.trainable().items() if id(p) not in language_head} | head
+        self.optimiser = Optimiser(self.net)
+
+    def __call__(self, r: Tensor, rows: Rows) -> Tensor:
+        v = self.values(rows)
+        A = maths.gae(r, v, rows.own, self.chosen.gamma, self.chosen.lam)
+        self._target, self._before = A + v, v
+        return maths.whiten(A, rows.use)
+
+    @torch.no_grad()
+    def values(self, rows: Rows) -> Tensor:
+        """V of the state before each token. [B,T]"""
+        return self._forward(rows)
+
+    def learn(self, rows: Rows) -> None:
+        c, target, before = self.chosen, self._target, self._before
+        for _ in range(c.epochs):
+            v = self._forward(rows)
+            near = torch.clamp(v, before - c.clip, before + c.clip)
+            loss = torch.maximum((v - target).square(), (near - target).square()) / 2
+            maths.masked_mean(loss, rows.use).backward()
+            self.optimiser.step(c.lr)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return self.optimiser.state_dict()
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        self.optimiser.load_state_dict(state)
+
+    def _forward(self, rows: Rows) -> Tensor:
+        return self.head(self.body.hidden(rows))[..., 0].float() * rows.own

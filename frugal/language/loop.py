@@ -1,0 +1,175 @@
+"""The language loop: start, act, credit, learn, update, read from top to bottom.
+
+Axes: N problems of the pool, G groups, B rows of a round, b rows of a minibatch, T response positions.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from frugal import maths
+from frugal.core.errors import RunFailed
+from frugal.core.live import Live
+from frugal.core.optimiser import Optimiser
+from frugal.core.recipe import Recipe
+from frugal.core.run import Run
+
+from .evaluate import Evaluation
+from .gradient import accumulate, look_again
+from .policy import Column, Now, Policy
+from .record import describe, resume, snapshot, table
+from .rollout import Sampler, judge
+from .rows import Ask, Rows
+from .slots import Settings
+from .tasks.task import Problem, Task
+
+SMALL_MODEL = 10_000_000  # parameters; below it a learning rate of 1e-4 is usual, above it 1e-5
+
+
+def train(recipe: Recipe, task: Task, net: Policy, run: Run, evaluation: Evaluation, micro_tokens: int = 4096) -> None:
+    """Train `net` on `task` until the run's budget is spent, from where the run stands.
+
+    `micro_tokens` bounds the tokens of one forward and backward pass; it changes memory, not the result.
+    """
+    recipe.check()
+    columns = columns_by_view(recipe)
+    pool, spent, run.net = list(task.problems("train")), run.ledger, net
+    if "ref" in columns:
+        net.freeze_reference()
+    p = Live(recipe, run)
+    settings = settled(recipe.settings, task, net)
+    s = settings.at(run.progress)
+    optimiser = Optimiser(net.trainable(), s.weight_decay, s.max_grad_norm)
+    resume(run, optimiser, p)
+    sampler = Sampler(net, task, run.ledger, p.temperature or None, columns.get("old", {}))
+    while run.left():
+        began = time.monotonic()
+        s = settings.at(run.progress)
+        net.temperature, sampler.limit = s.temperature, s.max_tokens
+        evaluation.when_due(net, task, run, s.max_tokens)
+
+        # start, act: gather groups until enough are kept
+        batch = gather(p, pool, sampler, s, run)
+        if batch is None:
+            break  # the budget ended before a group was kept
+        for view in columns.keys() & {"ref"}:
+            batch = look_again(batch, net, view, columns[view], micro_tokens)
+
+        # credit: what the outcomes are worth
+        r = batch.at_end(batch.score) + p.rewards(batch)  # [B,T]
+        A = p.advantage(r, batch) + p.bonus(batch)  # [B,T]
+        batch = batch.put(A=A * p.weights(A, batch))
+
+        # update: what is learnt from
+        batch = batch.put(selected=batch.use & p.select(batch.A, batch))
+        learning = batch
+        for older in p.replay(batch):
+            learning = learning + older
+
+        # learn
+        steps: list[dict[str, float]] = []
+        for mini, fresh in minibatches(learning, s, run):
+
+            def objective(now: Now, mini: Rows = mini, fresh: bool = fresh) -> Tensor:
+                old = now.logp.detach() if fresh else mini.old  # before the first step the ratio is exactly 1
+                ratio = maths.by_unit(now.logp - old, mini.use, s.unit, mini.turn)  # [b,T]
+                use, bounds = mini.use & p.mask(now, mini), p.clip(ratio, mini.A)
+                loss = p.surrogate(now, ratio, mini.A, bounds) * p.step_weights(now, mini) + p.terms(now, mini)
+                outside = (ratio < bounds[0]) | (ratio > bounds[1])
+                steps.append({"clipped": float(maths.masked_mean(outside.float(), use))})
+                return maths.loss_mean(loss, use, s.mean, mini.limit)
+
+            loss = accumulate(net, mini, columns.get("now", {}), objective, micro_tokens)
+            norm = optimiser.step(s.lr)
+            steps[-1] |= {"loss": loss, "grad_norm": norm}
+            spent.gradient_steps += 1
+            if not norm < float("inf"):
+                raise RunFailed(
+                    f"the gradient is {norm} after {spent.samples} samples: the learning rate {s.lr:g} is "
+                    "too high, or a reward too large; earlier checkpoints are intact"
+                )
+        p.learn(batch)
+
+        spent.seconds += time.monotonic() - began
+        run.log("train", **describe(batch, steps), patches=p.report())
+        run.keep(table(batch, net, run.clock))
+        run.tick(lambda: snapshot(optimiser, p))
+    evaluation.when_due(net, task, run, s.max_tokens, last=True)
+    run.finish(lambda: snapshot(optimiser, p))
+
+
+def gather(p: Live, pool: list[Problem], sampler: Sampler, s: Settings, run: Run) -> Rows | None:
+    """Scored rows of `s.prompts` kept groups, fewer if the budget ends first; None if no group was kept."""
+    batch: Rows | None = None
+    groups = kept = 0
+    for attempt in itertools.count():
+        affordable = max(run.left() // s.group, 1) if run.left() else 0
+        wanted = min(s.prompts - kept, affordable)
+        if not wanted:
+            break
+        asks = []
+        for i in draw(p.pick(pool), len(pool), wanted, run.rng("pick", attempt)):
+            start = p.state(pool[i], run.rng("state", attempt, i))
+            asks.append(Ask(pool[i], sampler.net.encode(start.prompt, start.prefix), groups, s.group))
+            groups += 1
+        rows = p.collect(asks, sampler, run.rng("collect", attempt))
+        rows = judge(sampler.task, sampler.net, rows, run.ledger)
+        for k in itertools.count():
+            extras = [extra for extra in p.extra(rows, k) if extra.asks or extra.ready is not None]
+            if not extras:
+                break
+            for which, extra in enumerate(extras):
+                if extra.asks:
+                    rows = rows + sampler(extra.asks, run.rng("extra", attempt, k, which))
+                if extra.ready is not None:
+                    rows = rows + extra.ready
+            rows = judge(sampler.task, sampler.net, rows, run.ledger)
+        _, std = maths.group_mean_std(rows.score, rows.group, rows.counts)
+        run.ledger.flat_groups += len(rows.group[std == 0].unique())
+        if p.keep:
+            _, where = rows.group.unique(return_inverse=True)
+            keep = p.keep(rows.score, rows)  # [G]
+            run.ledger.rejected_groups += int((~keep).sum())
+            rows = rows.take(keep[where])
+        if len(rows):
+            kept += len(rows.group.unique())
+            batch = rows if batch is None else batch + rows
+    return batch
+
+
+def draw(log_weights: Tensor | float, n: int, wanted: int, rng: torch.Generator) -> list[int]:
+    """`wanted` of n indices without replacement, in proportion to exp(log_weights): the Gumbel top-k trick."""
+    gumbel = -torch.empty(n).exponential_(generator=rng).log()
+    return (gumbel + log_weights).topk(wanted).indices.tolist()
+
+
+def minibatches(batch: Rows, s: Settings, run: Run) -> Iterator[tuple[Rows, bool]]:
+    """(rows, whether the weights are still those that sampled them): `epochs` passes; groups stay whole."""
+    batch = batch.take(batch.use.any(1))  # rows that train nothing cost nothing
+    groups, fresh = batch.group.unique(), True
+    for epoch in range(s.epochs):
+        order = groups[torch.randperm(len(groups), generator=run.rng("minibatches", epoch))]
+        for chosen in order.chunk(s.minibatches) if len(groups) else ():
+            yield (batch if s.minibatches == 1 else batch.take(torch.isin(batch.group, chosen))), fresh
+            fresh = False
+
+
+def settled(settings: Settings, task: Task, net: Policy) -> Settings:
+    """The settings with what was left to the task (the longest response) and to the model (the learning rate)."""
+    lr = settings.lr if settings.lr is not None else 1e-4 if net.size < SMALL_MODEL else 1e-5
+    return replace(settings, lr=lr, max_tokens=settings.max_tokens or task.max_tokens)
+
+
+def columns_by_view(recipe: Recipe) -> dict[str, dict[str, Column]]:
+    """{"now": {"entropy": column}, "ref": {}}: what the parts need, by who has to say it; logp is always said."""
+    views: dict[str, dict[str, Column]] = {}
+    for name, column in recipe.needs().items():
+        view, what = name.split(".")
+        views.setdefault(view, {}).update({} if what == "logp" else {what: column})
+    return views

@@ -1,0 +1,119 @@
+"""One run of the language domain, from names to a finished directory."""
+
+from __future__ import annotations
+
+import dataclasses
+import platform
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from frugal.core.errors import BadTask
+from frugal.core.recipe import Recipe
+from frugal.core.run import Run
+
+from .evaluate import Evaluation
+from .loop import settled, train
+from .models import load
+from .policy import Policy
+from .tasks.find import find_task
+from .tasks.task import Task
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a run needs beside recipe, task, budget and seed; written to run.json."""
+
+    model: str | None = None  # None: the task's own tiny model
+    reward: str | None = None  # file.py:function, for a JSONL file or data set
+    lora: int = 0  # rank; 0 trains all weights
+    dtype: str = "auto"
+    evaluations: int = 10
+    eval_problems: int = 64
+    eval_k: int = 4
+    micro_tokens: int = 4096
+    threads: int = 0  # 0: what torch takes; part of what makes a run repeatable
+    trust_remote_code: bool = False
+
+
+def run(
+    recipe: Recipe,
+    task: Task | str,
+    samples: int,
+    seed: int,
+    out: Path | str | None,
+    options: Options,
+    reporter: Callable[..., None] | None = None,
+    again: bool = False,
+) -> Run:
+    """Train from scratch, or (`again`) from the newest checkpoint in `out`. Returns the run with its curve."""
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    record = Run(samples, seed, out, reporter=reporter)
+    if isinstance(task, str):
+        task_name, task = task, find_task(task, options.reward)
+    else:
+        task_name = getattr(task, "name", type(task).__name__)
+    name = options.model or getattr(task, "model", None)
+    if name is None:
+        raise BadTask(f"{task_name} has no model of its own; name one: --model smollm2 (or a folder, or a hub name)")
+    net = recipe.parts["learn.policy"](*load(name, options.dtype, options.lora, seed, options.trust_remote_code))
+    check(recipe, task, net)
+    if again:
+        record.load()
+    else:
+        record.create(asked(recipe, task_name, samples, seed, dataclasses.replace(options, model=name)))
+    evaluation = Evaluation(options.evaluations, options.eval_problems, options.eval_k)
+    with record.interruptible():
+        train(recipe, task, net, record, evaluation, options.micro_tokens)
+    if record.out:
+        net.model.save_pretrained(record.out / "model")
+        net.tokenizer.save_pretrained(record.out / "model")
+    return record
+
+
+def check(recipe: Recipe, task: Task, net: Policy) -> None:
+    """Raise `BadTask` on what would fail in the middle of a run: too few problems, empty or too long prompts."""
+    s = settled(recipe.settings, task, net).at(0.0)
+    pool, test = list(task.problems("train")), list(task.problems("test"))
+    if not test:
+        raise BadTask(f"{task.name} has no test problems; accuracy is always measured on held-out ones")
+    if len(pool) < s.prompts:
+        raise BadTask(
+            f"{task.name} has {len(pool)} training problems and a round takes {s.prompts}; "
+            f"give more, or {recipe.base.name}(prompts={max(len(pool), 1)})"
+        )
+    for i, problem in enumerate(pool + test):
+        if not problem.prompt:
+            raise BadTask(f"{task.name}: the prompt of problem {i} is empty")
+        n = len(net.encode(problem.prompt))
+        if n == 0 or n + s.max_tokens > net.context:
+            raise BadTask(
+                f"{task.name}: the prompt of problem {i} has {n} tokens, and with max_tokens={s.max_tokens} "
+                f"the model's context holds {net.context}; shorten it or set max_tokens"
+            )
+
+
+def asked(recipe: Recipe, task: str, samples: int, seed: int, options: Options) -> dict[str, Any]:
+    """What goes into run.json."""
+    import transformers
+
+    import frugal
+
+    return {
+        **recipe.as_data(),
+        "domain": recipe.domain.name,
+        "task": task,
+        "samples": samples,
+        "seed": seed,
+        "options": dataclasses.asdict(dataclasses.replace(options, threads=torch.get_num_threads())),
+        "versions": {
+            "frugal": frugal.__version__,
+            "torch": torch.__version__,
+            "transformers": transformers.__version__,
+            "python": platform.python_version(),
+        },
+    }

@@ -1,0 +1,1 @@
+"""One paper, one file, one public function of the same name."""

@@ -1,0 +1,206 @@
+"""What sampler and trainer see of a Hugging Face causal model: hidden states, a head, and columns read from both.
+
+The prompt of a group is encoded once, in sampling and in training, and log-probabilities are computed in chunks, so
+that batch x time x vocabulary never exists.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
+
+from frugal.core.errors import BadModel
+
+from .rows import Rows
+
+Column = Callable[[Tensor, Tensor, Tensor], Tensor]  # (logits[n,V], token[n], hidden[n,D]) -> [n,...]
+
+CHUNK_FLOATS = 2**25  # logits that exist at once: 128 MB in float32
+
+
+@dataclass(frozen=True)
+class Now:
+    """The policy's present view of b rollouts: log-probabilities and the columns that parts asked for."""
+
+    logp: Tensor  # [b,T], 0 where not own
+    columns: Mapping[str, Tensor]  # [b,T,...]
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self.columns[name]
+
+
+class Policy:
+    """A causal model with its tokenizer. `temperature` divides every logit: it is part of the policy itself."""
+
+    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase):
+        self.model, self.tokenizer = model.eval(), tokenizer  # no dropout: one policy samples and is trained
+        self.temperature = 1.0
+        inner = model.get_base_model() if hasattr(model, "get_base_model") else model  # below LoRA
+        self.backbone, self.head = inner.base_model, inner.get_output_embeddings()
+        self.context = getattr(inner.config, "max_position_embeddings", None) or 2**31
+        self.ends = _end_tokens(inner, tokenizer)
+        self._reference: Policy | None = None
+        self._check_head(inner)
+
+    @property
+    def size(self) -> int:
+        return sum(p.numel() for p in self.model.parameters())
+
+    def trainable(self) -> dict[str, torch.nn.Parameter]:
+        return {name: p for name, p in self.model.named_parameters() if p.requires_grad}
+
+    # -- forward ----------------------------------------------------------------------------------------------
+
+    def prefill(self, prompts: Sequence[tuple[int, ...]]) -> tuple[Tensor, DynamicCache, Tensor]:
+        """Encode prompts, padded on the left. Returns the last hidden state [G,D], the cache, the mask [G,P]."""
+        width = max(map(len, prompts))
+        ids = torch.tensor([(0,) * (width - len(p)) + tuple(p) for p in prompts])
+        mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts])
+        positions = (mask.cumsum(1) - 1).clamp(min=0)
+        out = self.backbone(
+            input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=True, past_key_values=DynamicCache()
+        )
+        return out.last_hidden_state[:, -1], out.past_key_values, mask
+
+    def extend(self, tokens: Tensor, cache: DynamicCache, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Append tokens [B,t] to what the cache holds (mask [B,P]). Returns hidden [B,t,D] and the new mask."""
+        mask = torch.cat([mask, mask.new_ones(tokens.shape)], dim=1)
+        positions = (mask.cumsum(1) - 1)[:, -tokens.shape[1] :]
+        out = self.backbone(
+            input_ids=tokens, attention_mask=mask, position_ids=positions, use_cache=True, past_key_values=cache
+        )
+        return out.last_hidden_state, mask
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """hidden [..,D] -> logits [..,V] in float32, at the policy's temperature."""
+        return self.head(hidden).float() / self.temperature
+
+    def hidden(self, rows: Rows) -> Tensor:
+        """The state before each response token, each distinct prompt encoded once. [b,T,D]"""
+        distinct = list(dict.fromkeys(rows.prompts))
+        index = torch.tensor([distinct.index(p) for p in rows.prompts])
+        last, cache, mask = self.prefill(distinct)
+        first = last[index][:, None]
+        if rows.tokens.shape[1] == 1:
+            return first
+        cache.batch_select_indices(index)
+        return torch.cat([first, self.extend(rows.tokens[:, :-1], cache, mask[index])[0]], dim=1)
+
+    def columns(self, rows: Rows, wanted: Mapping[str, Column]) -> Now:
+        """Log-probabilities of the own tokens of `rows`, and the wanted columns, with gradient if enabled."""
+        hidden, own = self.hidden(rows)[rows.own], rows.own
+        tokens, read = rows.tokens[own], {}
+        size = max(1, CHUNK_FLOATS // self.head.weight.shape[0])
+        pieces = []
+        for h, token in zip(hidden.split(size), tokens.split(size), strict=True):
+            if torch.is_grad_enabled() and len(tokens) > size:
+                pieces.append(checkpoint(self.read, h, token, wanted, use_reentrant=False))
+            else:
+                pieces.append(self.read(h, token, wanted))
+        for name in ("logp", *wanted):
+            flat = torch.cat([piece[name] for piece in pieces]) if pieces else hidden.new_zeros(0)
+            read[name] = flat.new_zeros(*own.shape, *flat.shape[1:]).masked_scatter(_like(own, flat), flat)
+        return Now(read.pop("logp"), read)
+
+    def read(self, hidden: Tensor, tokens: Tensor, wanted: Mapping[str, Column]) -> dict[str, Tensor]:
+        """One chunk: hidden [n,D], tokens [n] -> {"logp": [n], column: [n,...]}."""
+        return self.read_logits(self.logits(hidden), tokens, hidden, wanted)
+
+    def read_logits(
+        self, logits: Tensor, tokens: Tensor, hidden: Tensor, wanted: Mapping[str, Column]
+    ) -> dict[str, Tensor]:
+        """As `read`, from logits [n,V] that are there already."""
+        logp = logits.gather(1, tokens[:, None])[:, 0] - logits.logsumexp(1)
+        return {"logp": logp, **{name: column(logits, tokens, hidden) for name, column in wanted.items()}}
+
+    # -- other weights ----------------------------------------------------------------------------------------
+
+    def copy(self) -> Policy:
+        """A second policy with the same weights, sharing nothing."""
+        other = copy.copy(self)
+        other.model = copy.deepcopy(self.model)
+        other.__init__(other.model, self.tokenizer)  # type: ignore[misc]
+        other.temperature = self.temperature
+        return other
+
+    def freeze_reference(self) -> None:
+        """Remember the present weights as the reference policy: the model that the user passed."""
+        if not hasattr(self.model, "disable_adapter"):
+            self._reference = self.copy()
+            self._reference.model.requires_grad_(False)
+
+    @contextmanager
+    def as_reference(self) -> Iterator[Policy]:
+        """The policy as it was at the start: without its adapter, or the frozen copy."""
+        if self._reference is not None:
+            self._reference.temperature = self.temperature
+            yield self._reference
+        else:
+            with self.model.disable_adapter():
+                yield self
+
+    # -- text -------------------------------------------------------------------------------------------------
+
+    def encode(self, prompt: str | Sequence[Mapping[str, str]], prefix: str = "") -> tuple[int, ...]:
+        """Token ids of a prompt; text goes through the chat template where the tokenizer has one."""
+        if self.tokenizer.chat_template:
+            messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt)
+            text = self.tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+        elif isinstance(prompt, str):
+            text = prompt
+        else:
+            raise BadModel(
+                "this task's prompts are chat messages, and the model's tokenizer has no chat template; "
+                "use a chat model, or prompts of plain text"
+            )
+        special = not self.tokenizer.chat_template  # a template writes its special tokens itself
+        return tuple(self.tokenizer(text + prefix, add_special_tokens=special)["input_ids"])
+
+    def encode_reply(self, text: str) -> tuple[int, ...]:
+        """Token ids of an environment's message, from just after the policy's end token to its next turn."""
+        if not self.tokenizer.chat_template:
+            return tuple(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+        chat = [
+            {"role": "user", "content": "-"},
+            {"role": "assistant", "content": "ANSWER"},
+            {"role": "user", "content": text},
+        ]
+        whole = self.tokenizer.apply_chat_template(chat, add_generation_prompt=True, tokenize=False)
+        after = whole.partition("ANSWER")[2].partition(self.tokenizer.eos_token)[2]
+        return tuple(self.tokenizer(after, add_special_tokens=False)["input_ids"])
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """Text of a response, special tokens left out."""
+        return self.tokenizer.decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+
+    def _check_head(self, inner: PreTrainedModel) -> None:
+        """Some architectures scale or cap their logits outside the head; refuse rather than be slightly wrong."""
+        with torch.no_grad():
+            ids = torch.tensor([[1, 2, 3]]) % self.head.weight.shape[0]
+            whole = inner(input_ids=ids).logits.float()
+            ours = self.head(self.backbone(input_ids=ids).last_hidden_state).float()
+        if not torch.allclose(whole, ours, rtol=1e-3, atol=1e-3):
+            raise BadModel(
+                f"{type(inner).__name__} computes its logits outside its output layer, which is not "
+                "supported yet; use a model such as Llama, Qwen2, Qwen3 or SmolLM"
+            )
+
+
+def _end_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Tensor:
+    configured = getattr(model.generation_config, "eos_token_id", None)
+    ends = {*(configured if isinstance(configured, (list, tuple)) else [configured]), tokenizer.eos_token_id} - {None}
+    if not ends:
+        raise BadModel("the model names no end-of-sequence token; set tokenizer.eos_token")
+    return torch.tensor(sorted(ends))
+
+
+def _like(own: Tensor, flat: Tensor) -> Tensor:
+    """The mask `own` [b,T] with as many trailing axes as a column has."""
+    return own.view(*own.shape, *[1] * (flat.ndim - 1)).expand(*own.shape, *flat.shape[1:])

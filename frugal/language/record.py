@@ -1,0 +1,75 @@
+"""What a round leaves behind: a line of the curve, a table of completions, a snapshot to resume from."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from frugal import maths
+from frugal.core.live import Live
+from frugal.core.optimiser import Optimiser
+from frugal.core.run import Run
+
+from .policy import Policy
+from .rollout import completions
+from .rows import Rows
+
+
+def describe(batch: Rows, steps: list[dict[str, float]]) -> dict[str, Any]:
+    """Means of one round: score of the counted rows, length, truncation, entropy estimate, losses."""
+    counted = batch.counts & batch.own.any(1)
+    line = {
+        "score": float(batch.score[counted].mean()) if counted.any() else 0.0,
+        "length": float(batch.length[counted].float().mean()) if counted.any() else 0.0,
+        "truncated": float((~batch.done[counted]).float().mean()) if counted.any() else 0.0,
+        "entropy": -float(maths.masked_mean(batch.old, batch.use)),
+        "groups": len(batch.group.unique()),
+    }
+    for name in steps[0] if steps else ():
+        line[name] = sum(step[name] for step in steps) / len(steps)
+    return line
+
+
+def table(batch: Rows, net: Policy, clock: int) -> list[dict[str, Any]]:
+    """One dictionary a rollout, for the completion table."""
+    texts = completions(net, batch)
+    prompts = {prompt: net.tokenizer.decode(prompt) for prompt in set(batch.prompts)}
+    return [
+        {
+            "round": clock,
+            "group": int(batch.group[b]),
+            "prompt": prompts[batch.prompts[b]],
+            "completion": text if isinstance(text, str) else "\n".join(text),
+            "score": float(batch.score[b]),
+            "advantage": float(batch.A[b, 0]) if batch.A is not None else 0.0,
+            "tokens": int(batch.length[b]),
+            "done": bool(batch.done[b]),
+            "trained": bool(batch.use[b].any()),
+        }
+        for b, text in enumerate(texts)
+    ]
+
+
+def snapshot(optimiser: Optimiser, live: Live) -> dict[str, Any]:
+    """Everything that the next round depends on, beside what the run itself keeps."""
+    return {
+        **{f"optimiser/{k}": v for k, v in optimiser.state_dict().items()},
+        **{f"parts/{k}": v for k, v in live.state_dict().items()},
+    }
+
+
+def resume(run: Run, optimiser: Optimiser, live: Live) -> None:
+    """Put optimiser, weights and parts back to the run's newest checkpoint, if it has one."""
+    state = run.state
+    if state is None:
+        return
+    for prefix, owner in (("optimiser/", optimiser), ("parts/", live)):
+        owner.load_state_dict({k[len(prefix) :]: v for k, v in state.items() if k.startswith(prefix)})
+    run.state = None
+
+
+@torch.no_grad()
+def weights(net: Policy) -> dict[str, torch.Tensor]:
+    """A copy of every weight, to see what moved."""
+    return {name: p.clone() for name, p in net.model.named_parameters()}

@@ -1,0 +1,182 @@
+"""From wishes to scored rows: sampling over one or many turns, and asking the verifier."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from frugal.core.errors import RunFailed
+from frugal.core.run import Spent
+
+from .policy import Column, Policy
+from .rows import Ask, Rows
+from .sampler import Temperature, sample
+from .tasks.task import Problem, Task
+
+UNSCORED = float("nan")
+
+
+@dataclass
+class Sampler:
+    """Draws rows for asks with the present policy; counts what it spends."""
+
+    net: Policy
+    task: Task
+    spent: Spent
+    temperature: Temperature | None = None
+    columns: Mapping[str, Column] = field(default_factory=dict)
+    limit: int = 0  # most positions of a response
+
+    def __call__(self, asks: Sequence[Ask], rng: torch.Generator) -> Rows:
+        """One row for each rollout asked for, not yet scored. Tokens are never decoded and encoded again."""
+        each = [ask for ask in asks for _ in range(ask.n)]
+        greedy = torch.tensor([ask.greedy for ask in each])
+        tapes: list[list[dict[str, Tensor]]] = [[] for _ in each]
+        contexts, room = [ask.prompt for ask in each], torch.full((len(each),), self.limit)
+        going, turn, done = list(range(len(each))), 0, torch.zeros(len(each), dtype=torch.bool)
+        while going:
+            here = torch.tensor(going)
+            distinct = {c: i for i, c in enumerate(dict.fromkeys(contexts[b] for b in going))}
+            index = torch.tensor([distinct[contexts[b]] for b in going])
+            u = torch.rand(len(going), int(room[here].max()), generator=rng)
+            got = sample(self.net, list(distinct), index, room[here], u, greedy[here], self.temperature, self.columns)
+            done[here] = got.done
+            for i, b in enumerate(going):
+                n = int(got.length[i])
+                parts = {"tokens": got.tokens, "old": got.old, "behaviour": got.behaviour, **got.columns}
+                tapes[b].append({name: value[i, :n] for name, value in parts.items()})
+                room[b] -= n
+            self.spent.tokens += int(got.length.sum())
+            going = [b for b in going if done[b] and self._hear(each[b], tapes[b], contexts, b, room)]
+            turn += 1
+        self.spent.samples += len(each)
+        return self._rows(each, tapes, done)
+
+    def _hear(
+        self, ask: Ask, tape: list[dict[str, Tensor]], contexts: list[tuple[int, ...]], b: int, room: Tensor
+    ) -> bool:
+        """Append the environment's reply to row b; False when its episode is over or no room is left."""
+        if not hasattr(self.task, "reply"):
+            return False
+        reply = self.task.reply(ask.problem, [self.net.decode(p["tokens"].tolist()) for p in tape if "old" in p])
+        if reply is None:
+            return False
+        words = torch.tensor(self.net.encode_reply(reply))
+        if len(words) >= room[b]:
+            return False
+        tape.append({"tokens": words})
+        room[b] -= len(words)
+        contexts[b] = ask.prompt + tuple(int(t) for piece in tape for t in piece["tokens"])
+        return True
+
+    def _rows(self, each: list[Ask], tapes: list[list[dict[str, Tensor]]], done: Tensor) -> Rows:
+        """Join each row's pieces; what the environment said is not own and has no log-probability."""
+
+        def stack(name: str) -> Tensor:
+            like = next(piece[name] for tape in tapes for piece in tape if name in piece)
+            return pad_sequence(
+                [
+                    torch.cat(
+                        [p[name] if name in p else like.new_zeros(len(p["tokens"]), *like.shape[1:]) for p in tape]
+                    )
+                    for tape in tapes
+                ],
+                batch_first=True,
+            )
+
+        own = pad_sequence(
+            [torch.cat([torch.full_like(p["tokens"], "old" in p) for p in tape]) for tape in tapes], batch_first=True
+        ).bool()
+        turn = pad_sequence(
+            [torch.cat([torch.full_like(p["tokens"], i // 2) for i, p in enumerate(tape)]) for tape in tapes],
+            batch_first=True,
+        )
+        return Rows(
+            problems=tuple(ask.problem for ask in each),
+            prompts=tuple(ask.prompt for ask in each),
+            tokens=stack("tokens"),
+            own=own,
+            turn=turn,
+            old=stack("old"),
+            behaviour=stack("behaviour"),
+            group=torch.tensor([ask.group for ask in each]),
+            score=torch.full((len(each),), UNSCORED),
+            done=done,
+            counts=torch.tensor([ask.counts for ask in each]),
+            trains=torch.tensor([ask.trains for ask in each]),
+            length=torch.tensor([sum(len(p["tokens"]) for p in tape) for tape in tapes]),
+            limit=self.limit,
+            columns={f"old.{name}": stack(name) for name in self.columns},
+        )
+
+
+def rows_of_text(asks: Sequence[Ask], texts: Sequence[str], net: Policy, limit: int) -> Rows:
+    """Rows that hold given responses, ended by the end-of-sequence token, with score 1."""
+    ids = [[*net.tokenizer(text, add_special_tokens=False)["input_ids"], int(net.ends[0])] for text in texts]
+    tokens = pad_sequence([torch.tensor(i[:limit]) for i in ids], batch_first=True)
+    whole = torch.tensor([len(i) for i in ids])
+    length = whole.clamp(max=limit)
+    own = torch.arange(tokens.shape[1]) < length[:, None]
+    zero, yes = torch.zeros(tokens.shape), torch.ones(len(asks), dtype=torch.bool)
+    return Rows(
+        problems=tuple(ask.problem for ask in asks),
+        prompts=tuple(ask.prompt for ask in asks),
+        tokens=tokens,
+        own=own,
+        turn=torch.zeros_like(tokens),
+        old=zero,
+        behaviour=zero,
+        group=torch.tensor([ask.group for ask in asks]),
+        score=torch.ones(len(asks)),
+        done=whole <= limit,
+        counts=yes,
+        trains=yes,
+        length=length,
+        limit=limit,
+    )
+
+
+def completions(net: Policy, rows: Rows) -> list[Any]:
+    """What the policy wrote: text, or the list of its turns where the environment spoke between them."""
+    texts = []
+    for b in range(len(rows)):
+        own, turn = rows.own[b], rows.turn[b]
+        turns = [net.decode(rows.tokens[b][own & (turn == k)].tolist()) for k in range(int(turn.max()) + 1)]
+        texts.append(turns[0] if rows.own[b, : rows.length[b]].all() else turns)
+    return texts
+
+
+def judge(task: Task, net: Policy, rows: Rows, spent: Spent) -> Rows:
+    """Ask the verifier for the score of every row that has none. Raises `RunFailed` on a broken verifier."""
+    unscored = rows.score.isnan().nonzero()[:, 0]
+    if len(unscored) == 0:
+        return rows
+    asked = rows.take(unscored)
+    scores = verify(task, asked.problems, completions(net, asked))
+    spent.verifier_calls += len(scores)
+    return rows.put(score=rows.score.index_copy(0, unscored, torch.tensor(scores)))
+
+
+def verify(task: Task, problems: Sequence[Problem], texts: Sequence[Any]) -> list[float]:
+    """The task's scores, checked: as many as asked for, all finite numbers."""
+    name = f"the reward of {task.name}"
+    try:
+        scores = list(task.score(problems, texts))
+    except RunFailed:
+        raise
+    except Exception as error:
+        raise RunFailed(
+            f"{name} raised {type(error).__name__}: {error}; the first completion it was given: {texts[0]!r}"
+        ) from error
+    if len(scores) != len(texts):
+        raise RunFailed(f"{name} returned {len(scores)} scores for {len(texts)} completions; return one for each")
+    for score, text in zip(scores, texts, strict=True):
+        if isinstance(score, str) or score is None or not math.isfinite(score):
+            raise RunFailed(f"{name} returned {score!r}, which is no finite number, for the completion {text!r}")
+    return [float(score) for score in scores]

@@ -1,0 +1,129 @@
+"""The record that flows through the language loop: B rollouts, padded on the right to T response positions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .tasks.task import Problem
+
+
+@dataclass(frozen=True)
+class Ask:
+    """A wish for `n` rollouts of one problem."""
+
+    problem: Problem
+    prompt: tuple[int, ...]  # token ids
+    group: int
+    n: int = 1
+    greedy: bool = False
+    counts: bool = True  # enters group statistics
+    trains: bool = True  # enters the surrogate
+
+
+@dataclass(frozen=True)
+class Extra:
+    """What a `start.extra` part wants added to the round: rows to sample, and rows that need no sampling."""
+
+    asks: Sequence[Ask] = ()
+    ready: Rows | None = None
+
+
+@dataclass(frozen=True)
+class Rows:
+    """B rollouts. Tensors are [B,T] or [B]; positions beyond a rollout's end have own = False and hold 0.
+
+    `old` is the log-probability under the policy (its temperature included) when it was sampled, `behaviour` under
+    what was really sampled from. `columns` holds what parts asked for, by name: ``old.entropy``, ``ref.logp``.
+    """
+
+    problems: tuple[Problem, ...]  # B
+    prompts: tuple[tuple[int, ...], ...]  # B, token ids
+    tokens: Tensor  # [B,T] int64
+    own: Tensor  # [B,T] bool: sampled by the policy, its end-of-sequence token included
+    turn: Tensor  # [B,T] int64, 0 at padding
+    old: Tensor  # [B,T] float32
+    behaviour: Tensor  # [B,T] float32
+    group: Tensor  # [B] int64
+    score: Tensor  # [B] float32
+    done: Tensor  # [B] bool: ended by itself; False: cut at the token limit
+    counts: Tensor  # [B] bool: enters group statistics
+    trains: Tensor  # [B] bool: enters the surrogate
+    length: Tensor  # [B] int64: positions, observations included
+    limit: int  # most positions that a response may have
+    columns: dict[str, Tensor] = field(default_factory=dict)  # [B,T,...]
+    A: Tensor | None = None  # [B,T] float32
+    selected: Tensor | None = None  # [B,T] bool, what update.select left
+
+    def __len__(self) -> int:
+        return len(self.problems)
+
+    @property
+    def use(self) -> Tensor:
+        """Positions that enter the surrogate. [B,T] bool"""
+        mine = self.own & self.trains[:, None]
+        return mine if self.selected is None else mine & self.selected
+
+    @property
+    def valid(self) -> Tensor:
+        """Positions that are not padding. [B,T] bool"""
+        return torch.arange(self.tokens.shape[1]) < self.length[:, None]
+
+    def put(self, **changed: Any) -> Rows:
+        return replace(self, **changed)
+
+    def with_columns(self, **columns: Tensor) -> Rows:
+        return replace(self, columns={**self.columns, **columns})
+
+    def take(self, index: Tensor) -> Rows:
+        """The rows at `index` ([n] int64 or [B] bool), cut to their longest."""
+        index = index.nonzero()[:, 0] if index.dtype == torch.bool else index
+        width = int(self.length[index].max()) if len(index) else 0
+        chosen: dict[str, Any] = {}
+        for f in fields(self):
+            value = getattr(self, f.name)
+            if isinstance(value, Tensor):
+                chosen[f.name] = value[index][:, :width] if value.ndim > 1 else value[index]
+        where = index.tolist()
+        return replace(
+            self,
+            **chosen,
+            columns={k: v[index][:, :width] for k, v in self.columns.items()},
+            problems=tuple(self.problems[i] for i in where),
+            prompts=tuple(self.prompts[i] for i in where),
+        )
+
+    def __add__(self, other: Rows) -> Rows:
+        """Both, one after the other, padded to the longer one. Columns must be the same."""
+        width = max(self.tokens.shape[1], other.tokens.shape[1])
+        joined: dict[str, Any] = {}
+        for f in fields(self):
+            a, b = getattr(self, f.name), getattr(other, f.name)
+            if isinstance(a, Tensor):
+                joined[f.name] = torch.cat([_widen(a, width), _widen(b, width)])
+        columns = {k: torch.cat([_widen(v, width), _widen(other.columns[k], width)]) for k, v in self.columns.items()}
+        return replace(
+            self,
+            **joined,
+            columns=columns,
+            problems=self.problems + other.problems,
+            prompts=self.prompts + other.prompts,
+            limit=max(self.limit, other.limit),
+        )
+
+    def at_end(self, value: Tensor) -> Tensor:
+        """value [B] placed at each rollout's last own position, 0 elsewhere. [B,T]"""
+        out = torch.zeros(self.tokens.shape, dtype=value.dtype)
+        position = torch.arange(self.tokens.shape[1]).expand_as(self.own)
+        last = torch.where(self.own, position, 0).max(1).values if self.tokens.shape[1] else None
+        return out if last is None else out.scatter(1, last[:, None], value[:, None])
+
+
+def _widen(x: Tensor, width: int) -> Tensor:
+    if x.ndim < 2 or x.shape[1] == width:
+        return x
+    return torch.cat([x, x.new_zeros(x.shape[0], width - x.shape[1], *x.shape[2:])], dim=1)

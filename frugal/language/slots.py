@@ -1,0 +1,86 @@
+"""The places of the language loop, in the order in which data flows, and its settings. Imports no torch.
+
+Axes: N problems of the pool, G groups, B rows of a round, b rows of a minibatch, T response positions, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+from frugal.core.errors import BadRecipe
+from frugal.core.recipe import Domain, Many, One
+from frugal.core.schedule import Schedule
+
+SLOTS: dict[str, One | Many] = {
+    # start: what an episode begins from
+    "start.pick": Many("sum", "(pool[N] of problems) -> log-weights[N]; drawn without replacement"),
+    "start.state": One("(problem, rng) -> Start(prompt, prefix)"),
+    "start.extra": Many("union", "(rows[B], k) -> Extra(asks, ready rows); k counts the times asked this round"),
+    "start.keep": Many("all", "(score[B], rows[B]) -> bool[G]; rejected groups are charged and refilled"),
+    # act: how tokens are chosen while collecting
+    "act.temperature": Many("product", "(logits[B,V], t) -> factor on the temperature, scalar or [B]"),
+    "act.collect": One("(asks, sampler, task) -> rows[B]"),
+    # credit: what an outcome is worth
+    "credit.rewards": Many("sum", "(rows) -> r[B,T], beside the task's score"),
+    "credit.advantage": One("(r[B,T], rows) -> A[B,T]"),
+    "credit.bonus": Many("sum", "(rows) -> A'[B,T], added to the advantage"),
+    "credit.weights": Many("product", "(A[B,T], rows) -> w[B,T], once a round"),
+    # learn: which objective is optimised, with which network
+    "learn.policy": One("(model, tokenizer) -> Policy"),
+    "learn.clip": One("(ratio[b,T], A[b,T]) -> low[b,T], high[b,T]"),
+    "learn.surrogate": One("(now, ratio[b,T], A[b,T], (low, high)) -> loss[b,T]"),
+    "learn.step_weights": Many("product", "(now, mini) -> w[b,T] on the loss, at every step"),
+    "learn.terms": Many("sum", "(now, mini) -> loss[b,T], averaged as the surrogate is"),
+    # update: on which samples and tokens
+    "update.select": Many("all", "(A[B,T], rows) -> bool[B,T], once a round"),
+    "update.mask": Many("all", "(now, mini) -> bool[b,T], at every step"),
+    "update.replay": Many("union", "(rows) -> older rows with their own A and old"),
+}
+
+UNITS = ("token", "turn", "rollout")
+MEANS = ("token", "rollout", "constant")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Numbers of the loop. Any number may be a schedule over the run, such as ``linear(1e-4, 0)``."""
+
+    prompts: Any = 16  # groups a round
+    group: Any = 8  # rollouts a group, G
+    max_tokens: Any = None  # of a response; None: what the task asks for
+    temperature: Any = 1.0  # of the policy itself: in every log-probability
+    epochs: Any = 1  # passes over a round
+    minibatches: Any = 1  # optimiser steps a pass
+    lr: Any = None  # None: 1e-4 below ten million parameters, else 1e-5
+    weight_decay: Any = 0.0
+    max_grad_norm: Any = 1.0
+    unit: str = "token"  # of the ratio: token, turn, rollout
+    mean: str = "rollout"  # of the loss: over tokens, over rollouts' token means, or by a constant
+
+    def __post_init__(self) -> None:
+        for name, allowed in (("unit", UNITS), ("mean", MEANS)):
+            if getattr(self, name) not in allowed:
+                raise BadRecipe(f"{name}={getattr(self, name)!r}; choose from {', '.join(allowed)}")
+        for f in fields(self):
+            value = getattr(self, f.name)
+            numbers = [value.start, value.end] if isinstance(value, Schedule) else [value]
+            for number in numbers:
+                if f.name in ("unit", "mean") or (number is None and f.name in ("max_tokens", "lr")):
+                    continue
+                if isinstance(number, bool) or not isinstance(number, (int, float)):
+                    raise BadRecipe(f"{f.name}={value!r}; give a number or a schedule such as linear(1e-4, 0)")
+                zero_is_fine = f.name in ("weight_decay", "lr")
+                if number < 0 or (number == 0 and not zero_is_fine):
+                    raise BadRecipe(f"{f.name}={value!r}; give a number above 0")
+
+    def at(self, progress: float) -> Settings:
+        """The settings as numbers at `progress` (0 to 1); counts are rounded."""
+        now = {
+            f.name: getattr(self, f.name)(progress) for f in fields(self) if isinstance(getattr(self, f.name), Schedule)
+        }
+        counts = ("prompts", "group", "max_tokens", "epochs", "minibatches")
+        return replace(self, **{k: round(v) if k in counts else v for k, v in now.items()}) if now else self
+
+
+LANGUAGE = Domain("language", SLOTS, Settings)

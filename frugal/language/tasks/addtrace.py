@@ -1,0 +1,78 @@
+"""addtrace: addition of two n-digit numbers through a trace of columns from right to left.
+
+The prompt is ``47+85=``; the trace has two characters a column, the digit of the sum and the carry that leaves it, and
+then the answer: ``2131=132``. Only what follows the last ``=`` is scored. Demonstrations drop carries, the more of them
+the longer the numbers, so that short sums are always solved, long ones almost never, and those between now and then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from random import Random
+
+from .task import Problem, Split
+
+
+def trace(left: int, right: int, digits: int, slips: float, random: Random) -> str:
+    """The columns and the answer read from them; each carry is dropped with probability `slips`."""
+    columns, answer, carry = "", "", 0
+    for _ in range(digits):
+        carry, digit = divmod(left % 10 + right % 10 + carry, 10)
+        if carry and random.random() < slips:
+            carry = 0
+        columns += f"{digit}{carry}"
+        answer = f"{digit}{answer}"
+        left, right = left // 10, right // 10
+    return f"{columns}={'1' if carry else ''}{answer}"
+
+
+@dataclass(frozen=True)
+class AddTrace:
+    """Sums of two numbers of 1 to `digits` digits, in equal shares. Difficulty: the digits of each."""
+
+    digits: int = 8
+    train: int = 4096  # problems in the pool of each split
+    test: int = 256
+    seed: int = 0
+
+    name = "addtrace"
+    model = "tiny-addtrace"
+    alphabet = "0123456789+="
+
+    @property
+    def max_tokens(self) -> int:
+        """Length of the longest trace and its end, in characters."""
+        return 3 * self.digits + 3
+
+    def problems(self, split: Split) -> Sequence[Problem]:
+        """The pool of a split; no problem is in both."""
+        return _pools(self)[split]
+
+    def score(self, problems: Sequence[Problem], completions: Sequence[str]) -> list[float]:
+        """1.0 where the text after the last = is the sum and nothing else, otherwise 0.0."""
+        return [float(text.rpartition("=")[2] == p.reference) for p, text in zip(problems, completions, strict=True)]
+
+    def demonstrate(self, problem: Problem, random: Random) -> str:
+        """A trace that is right up to 3 digits and drops one carry in eight more for each digit beyond."""
+        left, right = str(problem.prompt).removesuffix("=").split("+")
+        return trace(int(left), int(right), len(left), max(0, len(left) - 3) / 8, random)
+
+
+@cache
+def _pools(task: AddTrace) -> dict[Split, tuple[Problem, ...]]:
+    random = Random(f"addtrace {task.digits} {task.seed}")
+    pools: dict[Split, list[Problem]] = {"test": [], "train": []}
+    for digits in range(1, task.digits + 1):
+        lowest, highest = (10 ** (digits - 1), 10**digits - 1) if digits > 1 else (0, 9)
+        test = task.test // task.digits
+        rest = task.train - len(pools["train"])  # there are only a hundred sums of one digit: the others make up for it
+        share = min(test + rest // (task.digits + 1 - digits), (highest - lowest + 1) ** 2)
+        drawn: dict[tuple[int, int], None] = {}
+        while len(drawn) < share:
+            drawn[random.randint(lowest, highest), random.randint(lowest, highest)] = None
+        made = [Problem(f"{left}+{right}=", str(left + right), float(digits)) for left, right in drawn]
+        pools["test"] += made[:test]
+        pools["train"] += made[test:]
+    return {split: tuple(pool) for split, pool in pools.items()}

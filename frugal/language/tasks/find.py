@@ -1,0 +1,50 @@
+"""From a task's name to the task."""
+
+from __future__ import annotations
+
+import inspect
+
+from frugal.core.errors import BadTask, UnknownName
+from frugal.core.text import from_file
+
+from .files import from_dataset, from_jsonl
+from .reasoning import Reasoning
+from .task import Task
+
+
+def find_task(name: str, reward: str | None = None) -> Task:
+    """The task behind a name:
+
+    - ``modchain``: built in
+    - ``reasoning:products``: a generator of reasoning-gym
+    - ``problems.jsonl`` or ``data:openai/gsm8k``, with `reward` as ``file.py:function``
+    - ``my_task.py:MyTask``: an object, class or function of your own that is, or makes, a task
+
+    Raises `UnknownName` or `BadTask`.
+    """
+    from . import BUILT_IN
+
+    kind, _, rest = name.partition(":")
+    from_rows = name.endswith((".jsonl", ".json")) or kind == "data"
+    if from_rows and reward is None:
+        raise BadTask(f"{name} has problems but no verifier; give one: --reward my_reward.py:score")
+    if reward is not None and not from_rows:
+        raise BadTask(f"{name} scores completions itself; leave --reward out")
+    if from_rows and reward is not None:
+        return from_dataset(rest, from_file(reward)) if kind == "data" else from_jsonl(name, from_file(reward))
+    if kind == "reasoning" and rest:
+        return Reasoning(rest)
+    if kind.endswith(".py") and rest:
+        return _own(name)
+    if name not in BUILT_IN:
+        raise UnknownName("task", name, [*BUILT_IN, "reasoning:products", "problems.jsonl", "my_task.py:MyTask"])
+    return BUILT_IN[name]()
+
+
+def _own(address: str) -> Task:
+    found = from_file(address)
+    task = found() if inspect.isclass(found) or inspect.isfunction(found) else found
+    lacks = [word for word in ("name", "max_tokens", "problems", "score") if not hasattr(task, word)]
+    if lacks:
+        raise BadTask(f"{address} is no task: it lacks {', '.join(lacks)} (see frugal/language/tasks/task.py)")
+    return task  # type: ignore[no-any-return]

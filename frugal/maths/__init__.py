@@ -1,0 +1,27 @@
+"""Named mathematics of the literature as pure tensor functions, each with its equation, shapes and source.
+
+Use as `from frugal import maths`, then `maths.gae(...)`: torch is imported at the first call.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .advantages import *  # noqa: F403
+    from .divergences import *  # noqa: F403
+    from .means import *  # noqa: F403
+    from .ratios import *  # noqa: F403
+
+MODULES = ("advantages", "divergences", "means", "ratios")
+
+
+def __getattr__(name: str) -> Any:
+    if name.startswith("__"):
+        raise AttributeError(name)
+    for module in MODULES:
+        found = importlib.import_module(f"{__name__}.{module}")
+        if name in found.__all__:
+            return getattr(found, name)
+    raise AttributeError(f"frugal.maths has no {name!r}")

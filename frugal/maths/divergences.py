@@ -1,0 +1,29 @@
+"""Divergences between two policies at sampled tokens. All take log-probabilities [..] and return [..]."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+__all__ = ["k1", "k2", "k3"]
+
+
+def k1(logp: Tensor, ref: Tensor) -> Tensor:
+    """log p - log q: unbiased for KL(p, q) under samples of p; as a loss its gradient has mean zero.
+
+    Schulman 2020, "Approximating KL divergence".
+    """
+    return logp - ref
+
+
+def k2(logp: Tensor, ref: Tensor) -> Tensor:
+    """(log p - log q)^2 / 2: biased as a value; as a loss on samples of p its gradient is that of KL(p, q)."""
+    return (logp - ref).square() / 2
+
+
+def k3(logp: Tensor, ref: Tensor) -> Tensor:
+    """q/p - 1 - log(q/p): unbiased for KL(p, q), never negative; as a loss its gradient is that of KL(q, p).
+
+    Schulman 2020; GRPO's penalty (arXiv 2402.03300, eq. 4).
+    """
+    d = ref - logp
+    return d.exp() - d - 1

@@ -1,0 +1,56 @@
+"""Bases and methods by name. Imports only the file that is asked for, and no torch."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from .core.errors import UnknownName
+from .core.recipe import Recipe
+from .core.text import from_file, parse
+
+PACKAGE = Path(__file__).parent
+
+
+@functools.cache
+def methods() -> dict[str, str]:
+    """{slug: module} of every method file."""
+    return {
+        path.stem.replace("_", "-"): f"frugal.{path.parts[-3]}.methods.{path.stem}"
+        for path in sorted(PACKAGE.glob("*/methods/[!_]*.py"))
+    }
+
+
+@functools.cache
+def bases() -> dict[str, Callable[..., Recipe]]:
+    """{name: function} of every base recipe."""
+    found = {}
+    for path in sorted(PACKAGE.glob("*/recipes.py")):
+        module = importlib.import_module(f"frugal.{path.parts[-2]}.recipes")
+        found.update(
+            {
+                name.replace("_", "-"): f
+                for name, f in vars(module).items()
+                if getattr(f, "__module__", "") == module.__name__ and hasattr(f, "__wrapped__")
+            }
+        )
+    return found
+
+
+def find(name: str) -> Callable[..., Any]:
+    """The function that makes the base or patch `name` (``file.py:function`` for a user's own)."""
+    if ".py:" in name:
+        return from_file(name)
+    if name in bases():
+        return bases()[name]
+    if name not in methods():
+        raise UnknownName("recipe or method", name, [*bases(), *methods()])
+    return getattr(importlib.import_module(methods()[name]), name.replace("-", "_"))  # type: ignore[no-any-return]
+
+
+def recipe(text: str) -> Recipe:
+    """The recipe that a text such as ``grpo+ead(hot=1.3)+capo`` names. Raises `BadRecipe`, `Clash`, `UnknownName`."""
+    return parse(text, find)
