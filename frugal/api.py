@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from .core.errors import BadRun
 from .core.recipe import Recipe
-from .registry import recipe as parse
+from .core.stages import Stages
+from .registry import recipe_or_stages as parse
 
 if TYPE_CHECKING:
     from .core.run import Run
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def run(
-    recipe: Recipe | str,
+    recipe: Recipe | Stages | str,
     task: Task | str,
     *,
     samples: int = 4000,

@@ -8,8 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from .core.errors import UnknownName
+from .catalogue.index import cards
+from .core.errors import BadRecipe, UnknownName
 from .core.recipe import Recipe
+from .core.stages import Stage, Stages, split_stage
 from .core.text import from_file, parse
 
 PACKAGE = Path(__file__).parent
@@ -46,6 +48,8 @@ def find(name: str) -> Callable[..., Any]:
         return from_file(name)
     if name in bases():
         return bases()[name]
+    if name not in methods() and name in cards():
+        raise BadRecipe(f"{name} is in the catalogue but not built yet; start it with: frugal new {name}")
     if name not in methods():
         raise UnknownName("recipe or method", name, [*bases(), *methods()])
     return getattr(importlib.import_module(methods()[name]), name.replace("-", "_"))  # type: ignore[no-any-return]
@@ -54,3 +58,11 @@ def find(name: str) -> Callable[..., Any]:
 def recipe(text: str) -> Recipe:
     """The recipe that a text such as ``grpo+ead(hot=1.3)+capo`` names. Raises `BadRecipe`, `Clash`, `UnknownName`."""
     return parse(text, find)
+
+
+def recipe_or_stages(text: str) -> Recipe | Stages:
+    """As `recipe`; a text such as ``sft:1000 then grpo`` names stages."""
+    pieces = [split_stage(piece) for piece in text.split(" then ")]
+    if len(pieces) == 1 and pieces[0][1:] == (None, None):
+        return recipe(text)
+    return Stages(tuple(Stage(recipe(name), samples, task) for name, samples, task in pieces))

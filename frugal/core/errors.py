@@ -16,8 +16,9 @@ class UnknownName(FrugalError, LookupError):
     """A name that is not in a known set; suggests the nearest one."""
 
     def __init__(self, kind: str, name: str, allowed: Iterable[str]):
-        choices = sorted(allowed)
-        near = difflib.get_close_matches(name, choices, n=1, cutoff=0.5)
+        self.wrong, choices = name, sorted(allowed)
+        swapped = [choice for choice in choices if sorted(choice) == sorted(name)]  # gpro is grpo, not gspo
+        near = swapped or difflib.get_close_matches(name, choices, n=1, cutoff=0.5)
         hint = f"did you mean {near[0]!r}?" if near else f"choose from: {', '.join(choices) or '(none)'}"
         super().__init__(f"unknown {kind} {name!r}; {hint}")
 

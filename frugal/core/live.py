@@ -19,7 +19,8 @@ class Live:
     def __init__(self, recipe: Recipe, run: Any):
         self._sums: dict[str, float] = defaultdict(float)
         self._counts: dict[str, float] = defaultdict(float)
-        self.parts = {path: begin(part, run) for path, part in recipe.parts.items()}
+        self._layers: dict[str, Any] = {}  # every live part, and under "path.inner" what a wrapper wraps
+        self.parts = {path: self._begin(path, part, run) for path, part in recipe.parts.items()}
         for place, kind in recipe.domain.slots.items():
             name = place.split(".")[1]
             if isinstance(kind, One):
@@ -33,29 +34,37 @@ class Live:
 
     def learn(self, batch: Any) -> None:
         """Let every part that learns see the finished round."""
-        for part in self.parts.values():
+        for part in self._layers.values():
             if hasattr(part, "learn"):
                 part.learn(batch)
 
     def report(self) -> dict[str, float]:
         """{path: mean output since the last report}: the share that a mask kept, the mean of a weight or reward."""
         means = {path: self._sums[path] / n for path, n in self._counts.items() if n}
-        self._sums.clear(), self._counts.clear()
+        self._sums.clear()
+        self._counts.clear()
         return means
 
     def state_dict(self) -> dict[str, Any]:
         """{path/key: tensor or JSON-ready value} of every part that remembers."""
         return {
             f"{path}/{key}": value
-            for path, part in self.parts.items()
+            for path, part in self._layers.items()
             if hasattr(part, "state_dict")
             for key, value in part.state_dict().items()
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        for path, part in self.parts.items():
+        for path, part in self._layers.items():
             if hasattr(part, "load_state_dict"):
-                part.load_state_dict({k.split("/", 1)[1]: v for k, v in state.items() if k.startswith(path + "/")})
+                part.load_state_dict({k[len(path) + 1 :]: v for k, v in state.items() if k.startswith(path + "/")})
+
+    def _begin(self, path: str, part: Any, run: Any) -> Any:
+        """The live form of a part; a wrapper's inner part begins first, and learns and is saved on its own."""
+        if getattr(part, "inner", None) is not None:
+            part = dataclasses.replace(part, inner=self._begin(path + ".inner", part.inner, run))
+        self._layers[path] = part.begin(run) if hasattr(part, "begin") else part
+        return self._layers[path]
 
     def _note(self, path: str, value: Any, where: Any) -> None:
         if isinstance(value, (int, float)):
@@ -93,10 +102,3 @@ class Joined:
         if not outputs:
             return self.IDENTITY[self.join]
         return reduce(self.OPERATION[self.join], outputs)
-
-
-def begin(part: Any, run: Any) -> Any:
-    """The live form of a part; a wrapper's inner part begins first."""
-    if getattr(part, "inner", None) is not None:
-        part = dataclasses.replace(part, inner=begin(part.inner, run))
-    return part.begin(run) if hasattr(part, "begin") else part

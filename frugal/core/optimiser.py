@@ -15,12 +15,12 @@ class Optimiser:
     def __init__(
         self, parameters: Mapping[str, torch.nn.Parameter], weight_decay: float = 0.0, max_grad_norm: float = 1.0
     ):
-        self.parameters, self.max_grad_norm = dict(parameters), max_grad_norm
+        self.parameters, self.weight_decay, self.max_grad_norm = dict(parameters), weight_decay, max_grad_norm
         self.masters = {
             name: p if p.dtype == torch.float32 else p.detach().float().requires_grad_()
             for name, p in self.parameters.items()
         }
-        self.adam = torch.optim.AdamW(list(self.masters.values()), weight_decay=weight_decay, fused=True)
+        self.adam = torch.optim.AdamW(list(self.masters.values()), fused=True)
 
     def step(self, lr: float) -> float:
         """One update from the gradients that lie in the parameters, which are cleared. Returns their norm."""
@@ -30,7 +30,7 @@ class Optimiser:
                 master.grad = None if p.grad is None else p.grad.float()
         norm = float(torch.nn.utils.clip_grad_norm_(self.masters.values(), self.max_grad_norm))
         for group in self.adam.param_groups:
-            group["lr"] = lr
+            group["lr"], group["weight_decay"] = lr, self.weight_decay
         self.adam.step()
         with torch.no_grad():
             for name, p in self.parameters.items():

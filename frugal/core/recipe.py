@@ -14,7 +14,8 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from itertools import combinations
 from typing import Any, TypeVar
@@ -22,9 +23,11 @@ from typing import Any, TypeVar
 from .errors import BadRecipe, Clash, UnknownName
 from .schedule import Schedule
 
+WRAPPED = " (wrapped)"
 QUESTIONS = ("start", "act", "credit", "learn", "update")
 
-K, V = TypeVar("K"), TypeVar("V")
+K = TypeVar("K")
+V = TypeVar("V")
 
 
 class Frozen(Mapping[K, V]):
@@ -117,9 +120,9 @@ class Patch:
     def changes(self) -> dict[str, Any]:
         """{path or setting: new value} of everything that this patch changes."""
         added = {self.entry(path): part for path, part in self.add.items()}
-        return {**self.fill, **{f"{path} (wrapped)": part for path, part in self.wrap.items()}, **added, **self.set}
+        return {**self.fill, **{path + WRAPPED: part for path, part in self.wrap.items()}, **added, **self.set}
 
-    def touches(self) -> set[str]:
+    def touches(self) -> Set[str]:
         """Every path and setting that this patch changes."""
         return {*self.fill, *self.wrap, *self.set, *map(self.entry, self.add)}
 
@@ -145,7 +148,7 @@ class Recipe:
             self._check_base(patch)
         for a, b in combinations(self.patches, 2):
             self._check_pair(a, b)
-        self._parts, self._settings  # resolve now, so that a bad field fails where it was written
+        self._parts, self._settings, self.needs()  # resolve now, so that a mistake fails where it was written
 
     def __add__(self, patch: Patch) -> Recipe:
         if not isinstance(patch, Patch):
@@ -177,12 +180,14 @@ class Recipe:
     def needs(self) -> dict[str, Any]:
         """{"old.entropy": column}: what the parts need beyond log-probabilities."""
         found: dict[str, Any] = {}
+        first: dict[str, str] = {}
         for path, part in self._parts.items():
-            for name, column in _needs(part).items():
+            for name, column in _needs(part):
+                other = first.setdefault(name, path)
                 if found.setdefault(name, column) != column:
                     raise Clash(
-                        f"{self}: {path} needs a column {name} that another part defines differently: "
-                        f"{column} and {found[name]}; give both patches the same value"
+                        f"{self.owner(other)} and {self.owner(path)} clash at {path}: it needs a column {name} that "
+                        f"{other} defines differently, {column} and {found[name]}; way out: give both the same value"
                     )
         return found
 
@@ -239,9 +244,13 @@ class Recipe:
             raise BadRecipe(
                 f"{patch.name} belongs to the {patch.domain} domain, {self.base.name} to {self.domain.name}"
             )
+        if not patch.name:
+            raise BadRecipe(f"a patch has no name: {patch.changes()}; decorate the function that makes it with @patch")
         for verb, kind in (("fill", One), ("wrap", One), ("add", Many)):
             for path in getattr(patch, verb):
-                place, _ = self.domain.locate(path)
+                place, inside = self.domain.locate(path)
+                if verb == "wrap" and inside:
+                    raise BadRecipe(f"{patch.name}: cannot wrap {path}; wrap the whole of {place}")
                 if not isinstance(self.domain.slots[place], kind):
                     raise BadRecipe(
                         f"{patch.name}: cannot {verb} {place}, it is a "
@@ -254,18 +263,14 @@ class Recipe:
     def _check_pair(self, a: Patch, b: Patch) -> None:
         """Raise `Clash` where two patches cannot both have their way; symmetric in a and b."""
 
-        def clash(path: str, why: str) -> Clash:
-            ways = [
-                f"{p.name}({p.optional[o]})" for p in (a, b) for o in p.optional if (path + ".").startswith(o + ".")
-            ]
-            way = f"way out: {' or '.join(ways)}" if ways else "leave one of them out"
-            return Clash(f"{a.name} and {b.name} clash at {path}: {why}; {way}")
-
+        clash = functools.partial(_clash, a, b)
         if a.name == b.name:
             raise clash("the recipe", f"{a.name} is given twice")
         ours, theirs = a.changes(), b.changes()
         for path in sorted(ours.keys() & theirs.keys()):
-            if ours[path] != theirs[path] or path.endswith("(wrapped)"):
+            if path.endswith(WRAPPED):
+                raise clash(path.removesuffix(WRAPPED), "both wrap it, and the order would matter")
+            if ours[path] != theirs[path]:
                 raise clash(path, f"one makes it {ours[path]}, the other {theirs[path]}")
         for claim in sorted(set(a.claims) & set(b.claims)):
             raise clash("what they claim", f"both own the {claim}")
@@ -282,24 +287,33 @@ class Recipe:
         """A base yields to every patch, except in what the user chose for it; what it makes dead stays dead."""
         self._check_dead(self.base, patch)
         for kind in sorted(set(self.base.rejects) & set(patch.lives_on)):
-            raise Clash(f"{self.base.name} rejects {kind} groups, and {patch.name} learns from them; use another base")
-        for path, value in patch.changes().items():
-            for chosen in sorted(self.explicit):
-                if (chosen + ".").startswith(path + ".") and not (path in patch.set and value == self.base.set[path]):
-                    raise Clash(
-                        f"{self.base.name} and {patch.name} clash at {chosen}: you chose it for "
-                        f"{self.base.name}, {patch.name} changes it; leave one of them out"
-                    )
+            why = f"{self.base.name} rejects {kind} groups, {patch.name} learns from them"
+            raise _clash(self.base, patch, "start.keep", why)
+        made = self.base.changes()
+        for chosen in sorted(self.explicit):
+            for path, value in patch.changes().items():
+                if (chosen + ".").startswith(path + ".") and not (path in made and value == made[path]):
+                    why = f"you chose it for {self.base.name}, {patch.name} changes it"
+                    raise _clash(self.base, patch, chosen, why)
+            for dead in patch.silences:
+                if (chosen + ".").startswith(dead + "."):
+                    why = f"you chose it for {self.base.name}, {patch.name} makes it dead"
+                    raise _clash(self.base, patch, chosen, why)
 
     @staticmethod
     def _check_dead(x: Patch, y: Patch) -> None:
         for path in sorted(y.touches()):
             for dead in x.silences:
                 if (path + ".").startswith(dead + "."):
-                    raise Clash(
-                        f"{x.name} and {y.name} clash at {path}: {x.name} makes {dead} dead, so {y.name} would "
-                        "have no effect there; leave one of them out"
-                    )
+                    why = f"{x.name} makes {dead} dead, so {y.name} would have no effect there"
+                    raise _clash(x, y, path, why)
+
+
+def _clash(a: Patch, b: Patch, path: str, why: str) -> Clash:
+    """Names both, the place and a way out: the argument that leaves the change there out, where one has it."""
+    ways = [f"{p.name}({p.optional[o]})" for p in (a, b) for o in p.optional if (path + ".").startswith(o + ".")]
+    way = " or ".join(ways) or "leave one of them out"
+    return Clash(f"{a.name} and {b.name} clash at {path}: {why}; way out: {way}")
 
 
 def patch(function: Callable[..., Patch]) -> Callable[..., Patch]:
@@ -334,13 +348,16 @@ def base(domain: Domain) -> Callable[[Callable[..., Patch]], Callable[..., Recip
             explicit = {key for key in bound if key in domain.setting_names()}
             for path, part in made.fill.items():
                 before = plain.fill.get(path)
-                if type(part) is type(before):
+                if before is not None and type(part) is type(before):
                     explicit |= {
                         f"{path}.{f.name}"
                         for f in dataclasses.fields(part)
                         if getattr(part, f.name) != getattr(before, f.name)
                     }
-            made = dataclasses.replace(made, domain=domain.name, name=name, args=bound)
+                else:
+                    explicit.add(path)
+            explicit |= {path for path, part in made.add.items() if part != plain.add.get(path)}
+            made = dataclasses.replace(made, domain=domain.name, name=_address(function, name), args=bound)
             return Recipe(domain, made, frozenset(explicit))
 
         return make
@@ -372,9 +389,11 @@ def _address(function: Callable[..., Any], name: str) -> str:
     return f"{inspect.getsourcefile(function)}:{function.__name__}"
 
 
-def _needs(part: Any) -> dict[str, Any]:
+def _needs(part: Any) -> Iterator[tuple[str, Any]]:
     inner = getattr(part, "inner", None)
-    return {**(_needs(inner) if inner is not None else {}), **getattr(part, "needs", {})}
+    if inner is not None:
+        yield from _needs(inner)
+    yield from getattr(part, "needs", {}).items()
 
 
 def _plain(value: Any) -> Any:
@@ -386,4 +405,6 @@ def _plain(value: Any) -> Any:
         return {str(k): _plain(v) for k, v in value.items()}
     if isinstance(value, (tuple, list)):
         return [_plain(v) for v in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)  # JSON has no infinity
     return value

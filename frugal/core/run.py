@@ -38,6 +38,7 @@ class Spent:
     samples: int = 0  # completions
     tokens: int = 0
     verifier_calls: int = 0
+    demonstrations: int = 0
     seconds: float = 0.0
 
 
@@ -45,7 +46,6 @@ class Spent:
 class Ledger(Spent):
     """Everything that a run has spent. Counts; seconds are wall-clock."""
 
-    demonstrations: int = 0
     teacher_calls: int = 0
     labels: int = 0
     gradient_steps: int = 0
@@ -73,6 +73,7 @@ class Run:
         if samples < 1:
             raise BadRun(f"the budget is {samples} samples; give at least 1")
         self.budget, self.seed = samples, seed
+        self.stage, self._begins, self._ends = 0, 0, samples
         self.out = Path(out) if out is not None else None
         self.ledger, self.clock = Ledger(), 0
         self.curve: list[dict[str, Any]] = []
@@ -84,12 +85,16 @@ class Run:
 
     @property
     def progress(self) -> float:
-        """Share of the budget that is spent, 0 to 1."""
-        return min(self.ledger.samples / self.budget, 1.0)
+        """Share of the stage's budget that is spent, 0 to 1."""
+        return min((self.ledger.samples - self._begins) / (self._ends - self._begins), 1.0)
 
     def left(self) -> int:
-        """Samples that may still be spent."""
-        return max(self.budget - self.ledger.samples, 0)
+        """Samples that the stage may still spend."""
+        return max(self._ends - self.ledger.samples, 0)
+
+    def enter(self, stage: int, begins: int, ends: int) -> None:
+        """Begin a stage that may spend the samples from `begins` to `ends`."""
+        self.stage, self._begins, self._ends = stage, begins, ends
 
     def rng(self, *name: Any) -> torch.Generator:
         """A generator of its own for each name, seed and round: nothing to save, and no part disturbs another."""
@@ -103,8 +108,11 @@ class Run:
         line = {"kind": kind, "round": self.clock, "samples": self.ledger.samples, **values}
         self.curve.append(line)
         if self.out:
-            with open(self.out / "curve.jsonl", "a") as file:
-                file.write(json.dumps(line) + "\n")
+            try:
+                with open(self.out / "curve.jsonl", "a") as file:
+                    file.write(json.dumps(line) + "\n")
+            except OSError as error:
+                raise self._cannot_write(error) from None
         if self.reporter:
             self.reporter(self, line)
 
@@ -119,7 +127,7 @@ class Run:
         if self.out and (self._stop or time.monotonic() - self._saved_at > self._every):
             self.save(state())
         if self._stop:
-            raise Stopped
+            raise Stopped(self.out)
 
     def finish(self, state: Any) -> None:
         """Save the end of the run."""
@@ -155,12 +163,14 @@ class Run:
             raise BadRun(f"{self.out} already holds a run; choose another --out, or: frugal resume {self.out}")
         try:
             self.out.mkdir(parents=True, exist_ok=True)
+            write(self.out / "run.json", json.dumps(asked, indent=2))
         except OSError as error:
-            raise BadRun(f"cannot make the folder {self.out}: {error.strerror}") from None
-        write(self.out / "run.json", json.dumps(asked, indent=2))
+            raise BadRun(f"cannot write to the folder {self.out}: {error.strerror}") from None
 
     def save(self, state: dict[str, Any]) -> None:
         """Write a checkpoint of {"part/name": tensor or JSON-ready value} and what the run knows; atomic."""
+        from safetensors import SafetensorError  # what a full disk raises in save_file
+
         assert self.out is not None
         began = time.monotonic()
         folder = self.out / "checkpoints" / f"{self.clock:08d}"
@@ -174,12 +184,9 @@ class Run:
             shutil.rmtree(folder, ignore_errors=True)
             os.replace(half, folder)
             write(self.out / "ledger.json", json.dumps(asdict(self.ledger), indent=2))
-        except OSError as error:
+        except (OSError, SafetensorError) as error:
             shutil.rmtree(half, ignore_errors=True)
-            raise RunFailed(
-                f"cannot write a checkpoint to {self.out}: {error.strerror or error}; earlier ones are "
-                f"intact: make room, then: frugal resume {self.out}"
-            ) from None
+            raise self._cannot_write(error) from None
         for old in self._checkpoints()[:-CHECKPOINTS_KEPT]:
             shutil.rmtree(old, ignore_errors=True)
         self._saved_at = time.monotonic()
@@ -192,9 +199,10 @@ class Run:
             state = _read_state(folder)
             if state is None:
                 print(f"{folder} is damaged; going back to the one before it")
+                shutil.rmtree(folder, ignore_errors=True)  # else it would count among those that are kept
                 continue
             about = state.pop("run")
-            self.clock, lines = about["clock"], about["lines"]
+            self.clock, self.stage, lines = about["clock"], about["stage"], about["lines"]
             ledger = dict(about["ledger"])
             self.ledger = Ledger(**{**ledger, "evaluation": Spent(**ledger["evaluation"])})
             self._take_back(lines)
@@ -208,7 +216,12 @@ class Run:
         tensors = {k: v.detach().contiguous() for k, v in state.items() if isinstance(v, torch.Tensor)}
         save_file(tensors, folder / "tensors.safetensors")
         values = {k: v for k, v in state.items() if not isinstance(v, torch.Tensor)}
-        values["run"] = {"clock": self.clock, "lines": len(self.curve), "ledger": asdict(self.ledger)}
+        values["run"] = {
+            "clock": self.clock,
+            "stage": self.stage,
+            "lines": len(self.curve),
+            "ledger": asdict(self.ledger),
+        }
         text = json.dumps(values)
         sums = {"state": _sha256(text.encode()), "tensors": _sha256((folder / "tensors.safetensors").read_bytes())}
         write(folder / "state.json", json.dumps({"values": values, "sha256": sums}))
@@ -224,6 +237,12 @@ class Run:
         pyarrow.parquet.write_table(pyarrow.Table.from_pylist(self._rows), f"{path}.part")
         os.replace(f"{path}.part", path)
         self._rows = []
+
+    def _cannot_write(self, error: Exception) -> RunFailed:
+        return RunFailed(
+            f"cannot write to {self.out}: {error}; earlier checkpoints are intact: "
+            f"make room, then: frugal resume {self.out}"
+        )
 
     def _checkpoints(self) -> list[Path]:
         assert self.out is not None

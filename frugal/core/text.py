@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import math
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from .errors import BadRecipe, UnknownName
@@ -18,56 +21,80 @@ Finder = Callable[[str], Callable[..., Any]]  # a name -> the function that make
 
 def parse(text: str, find: Finder) -> Recipe:
     """The recipe that `text` names. Raises `UnknownName` or `BadRecipe`, pointing at the wrong word."""
-    made = [_term(term, text, find) for term in _split(text, "+")]
-    recipe, rest = made[0], made[1:]
-    if not isinstance(recipe, Recipe):
-        raise BadRecipe(
-            _point(text, text.strip(), f"{recipe.name} is a patch; a recipe begins with a base such as grpo")
-        )
-    for patch in rest:
-        if not isinstance(patch, Patch):
-            raise BadRecipe(f"{text!r} names two bases, {recipe.base.name} and {patch.base.name}; keep one")
-        recipe = recipe + patch
+    recipe, at = None, 0
+    for term in _split(text, "+"):
+        made, name = _term(term, text, at, find)
+        if recipe is None and isinstance(made, Recipe):
+            recipe = made
+        elif recipe is None:
+            raise BadRecipe(_point(text, at, term, f"{name} is a patch; a recipe begins with a base such as grpo"))
+        elif isinstance(made, Recipe):
+            raise BadRecipe(_point(text, at, term, f"two bases, {recipe.base.name} and {name}; keep one"))
+        else:
+            recipe = recipe + made
+        at += len(term) + 1
+    assert recipe is not None  # `_split` gives at least one term
     return recipe
 
 
-def _term(term: str, text: str, find: Finder) -> Any:
+def _term(term: str, text: str, at: int, find: Finder) -> tuple[Recipe | Patch, str]:
+    """What a term makes, and its name; `at` is where in the text the term begins."""
     match = re.fullmatch(r"\s*([^()]+?)\s*(?:\((.*)\))?\s*", term, re.DOTALL)
     if match is None:
-        raise BadRecipe(_point(text, term, "expected name or name(option=value, ...)"))
-    name, inside = match.groups()
+        raise BadRecipe(_point(text, at, term, "expected name or name(option=value, ...)"))
+    name, inside = match.group(1), match.group(2) or ""
+    options, places = arguments(inside, text, at + max(match.start(2), 0))
     try:
-        return find(name)(**_arguments(inside or "", text))
+        made = find(name)(**options)
     except UnknownName as error:
-        wrong = re.search(r"'([^']*)'", str(error))
-        raise BadRecipe(_point(text, wrong.group(1) if wrong else name, str(error))) from None
+        wrong = error.wrong if error.wrong in places else name
+        raise BadRecipe(_point(text, places.get(wrong, at), wrong, str(error))) from None
+    except TypeError as error:  # an option of the wrong type, such as a word for a number
+        raise BadRecipe(_point(text, at, term, f"{name} cannot take these options: {error}")) from error
+    if not isinstance(made, (Recipe, Patch)):
+        raise BadRecipe(_point(text, at, name, f"{name} makes a {type(made).__name__}, neither a base nor a patch"))
+    return made, name
 
 
-def _arguments(inside: str, text: str) -> dict[str, Any]:
+def arguments(inside: str, text: str, at: int) -> tuple[dict[str, Any], dict[str, int]]:
+    """{option: value} and {option: where it stands}."""
     try:
-        call = ast.parse(f"f({inside})", mode="eval").body
-        assert isinstance(call, ast.Call)
-    except (SyntaxError, AssertionError):
-        raise BadRecipe(_point(text, inside, "cannot be read; write option=value, separated by commas")) from None
-    if call.args:
-        raise BadRecipe(_point(text, ast.unparse(call.args[0]), "options are given by name: option=value"))
-    return {str(k.arg): _value(k.value, text) for k in call.keywords}
+        call = _Infinity().visit(ast.parse(f"f({inside})", mode="eval").body)
+    except SyntaxError:
+        call = None
+    if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name):
+        raise BadRecipe(_point(text, at, inside, "cannot be read; write option=value, separated by commas"))
+    at -= len("f(")
+    for node in call.args:
+        raise BadRecipe(_point(text, at, node, "options are given by name: option=value"))
+    values: dict[str, Any] = {}
+    for k in call.keywords:
+        if k.arg is None or k.arg in values:
+            raise BadRecipe(_point(text, at, k, "an option is given once, as option=value"))
+        values[k.arg] = _value(k.value, text, at)
+    return values, {str(k.arg): at + k.col_offset for k in call.keywords}
 
 
-def _value(node: ast.expr, text: str) -> Any:
+class _Infinity(ast.NodeTransformer):
+    """Reads `inf` as the number that it is printed for."""
+
+    def visit_Name(self, node: ast.Name) -> ast.expr:
+        return ast.copy_location(ast.Constant(math.inf), node) if node.id == "inf" else node
+
+
+def _value(node: ast.expr, text: str, at: int) -> Any:
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in SCHEDULES:
-        return SCHEDULES[node.func.id](*(_value(a, text) for a in node.args))
+        try:
+            named = {str(k.arg): _value(k.value, text, at) for k in node.keywords}
+            return SCHEDULES[node.func.id](*(_value(a, text, at) for a in node.args), **named)
+        except TypeError:
+            why = f"a schedule has a start and an end: {node.func.id}(1e-4, 0)"
+            raise BadRecipe(_point(text, at, node, why)) from None
     try:
         return ast.literal_eval(node)
-    except ValueError:
-        raise BadRecipe(
-            _point(
-                text,
-                ast.unparse(node),
-                "is not a number, a quoted word, True, False, None, "
-                f"a tuple of these, or a schedule ({', '.join(SCHEDULES)})",
-            )
-        ) from None
+    except (ValueError, TypeError):
+        why = "is not a number, a quoted word, True, False, None, a tuple of these, or a schedule"
+        raise BadRecipe(_point(text, at, node, f"{why} ({', '.join(SCHEDULES)})")) from None
 
 
 def _split(text: str, at: str) -> list[str]:
@@ -91,9 +118,13 @@ def _split(text: str, at: str) -> list[str]:
     return parts
 
 
-def _point(text: str, word: str, why: str) -> str:
-    at = max(text.find(word.strip()), 0)
-    return f"{why}\n  {text}\n  {' ' * at}{'^' * max(len(word.strip()), 1)}"
+def _point(text: str, at: int, wrong: str | ast.expr | ast.keyword, why: str) -> str:
+    """`why` and the text, with carets under what is wrong: a word at or soon after `at`, or a node counted from it."""
+    if isinstance(wrong, str):
+        at, length = max(text.find(wrong.strip(), at), 0), len(wrong.strip())
+    else:
+        at, length = at + wrong.col_offset, (wrong.end_col_offset or 0) - wrong.col_offset
+    return f"{why}\n  {text}\n  {' ' * at}{'^' * max(length, 1)}"
 
 
 def from_file(address: str) -> Callable[..., Any]:
@@ -101,14 +132,24 @@ def from_file(address: str) -> Callable[..., Any]:
     path, _, name = address.rpartition(":")
     if not Path(path).is_file():
         raise BadRecipe(f"{address}: there is no file {path!r}; write path/to/file.py:function")
-    spec = importlib.util.spec_from_file_location(f"user_file_{Path(path).stem}", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:
-        raise BadRecipe(f"{path} cannot be imported: {type(error).__name__}: {error}") from error
+    module = _module(str(Path(path).resolve()))
     if not callable(getattr(module, name, None)):
         functions = [k for k, v in vars(module).items() if callable(v) and not k.startswith("_")]
         raise UnknownName(f"function in {path}", name, functions)
     return getattr(module, name)
+
+
+def _module(path: str) -> ModuleType:
+    """The module of a Python file, imported once, so that one file means one set of classes."""
+    for module in list(sys.modules.values()):
+        if getattr(module, "__dict__", {}).get("__file__") == path:
+            return module
+    spec = importlib.util.spec_from_file_location(path, path)
+    assert spec is not None and spec.loader is not None
+    module = sys.modules[path] = importlib.util.module_from_spec(spec)  # dataclasses look themselves up there
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        del sys.modules[path]
+        raise BadRecipe(f"{path} cannot be imported: {type(error).__name__}: {error}") from error
+    return module

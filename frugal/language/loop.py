@@ -43,16 +43,17 @@ def train(recipe: Recipe, task: Task, net: Policy, run: Run, evaluation: Evaluat
     if "ref" in columns:
         net.freeze_reference()
     p = Live(recipe, run)
-    settings = settled(recipe.settings, task, net)
+    settings = settled(recipe.settings, evaluation.limit, net)
     s = settings.at(run.progress)
-    optimiser = Optimiser(net.trainable(), s.weight_decay, s.max_grad_norm)
+    optimiser = Optimiser(net.trainable())
     resume(run, optimiser, p)
     sampler = Sampler(net, task, run.ledger, p.temperature or None, columns.get("old", {}))
     while run.left():
         began = time.monotonic()
         s = settings.at(run.progress)
         net.temperature, sampler.limit = s.temperature, s.max_tokens
-        evaluation.when_due(net, task, run, s.max_tokens)
+        optimiser.weight_decay, optimiser.max_grad_norm = s.weight_decay, s.max_grad_norm
+        evaluation.when_due(net, run)
 
         # start, act: gather groups until enough are kept
         batch = gather(p, pool, sampler, s, run)
@@ -68,16 +69,17 @@ def train(recipe: Recipe, task: Task, net: Policy, run: Run, evaluation: Evaluat
 
         # update: what is learnt from
         batch = batch.put(selected=batch.use & p.select(batch.A, batch))
-        learning = batch
+        learning, newest = batch, int(batch.group.max())
         for older in p.replay(batch):
-            learning = learning + older
+            learning = learning + older.put(group=older.group + int(learning.group.max()) + 1)
 
         # learn
         steps: list[dict[str, float]] = []
         for mini, fresh in minibatches(learning, s, run):
 
             def objective(now: Now, mini: Rows = mini, fresh: bool = fresh) -> Tensor:
-                old = now.logp.detach() if fresh else mini.old  # before the first step the ratio is exactly 1
+                new = fresh & (mini.group <= newest)[:, None]
+                old = torch.where(new, now.logp.detach(), mini.old)  # before the first step the ratio is exactly 1
                 ratio = maths.by_unit(now.logp - old, mini.use, s.unit, mini.turn)  # [b,T]
                 use, bounds = mini.use & p.mask(now, mini), p.clip(ratio, mini.A)
                 loss = p.surrogate(now, ratio, mini.A, bounds) * p.step_weights(now, mini) + p.terms(now, mini)
@@ -99,9 +101,9 @@ def train(recipe: Recipe, task: Task, net: Policy, run: Run, evaluation: Evaluat
         spent.seconds += time.monotonic() - began
         run.log("train", **describe(batch, steps), patches=p.report())
         run.keep(table(batch, net, run.clock))
-        run.tick(lambda: snapshot(optimiser, p))
-    evaluation.when_due(net, task, run, s.max_tokens, last=True)
-    run.finish(lambda: snapshot(optimiser, p))
+        run.tick(lambda: snapshot(run, optimiser, p))
+    evaluation.when_due(net, run, last=True)
+    run.finish(lambda: snapshot(run, optimiser, p))
 
 
 def gather(p: Live, pool: list[Problem], sampler: Sampler, s: Settings, run: Run) -> Rows | None:
@@ -155,15 +157,15 @@ def minibatches(batch: Rows, s: Settings, run: Run) -> Iterator[tuple[Rows, bool
     groups, fresh = batch.group.unique(), True
     for epoch in range(s.epochs):
         order = groups[torch.randperm(len(groups), generator=run.rng("minibatches", epoch))]
-        for chosen in order.chunk(s.minibatches) if len(groups) else ():
+        for chosen in order.tensor_split(min(s.minibatches, len(groups))) if len(groups) else ():
             yield (batch if s.minibatches == 1 else batch.take(torch.isin(batch.group, chosen))), fresh
             fresh = False
 
 
-def settled(settings: Settings, task: Task, net: Policy) -> Settings:
-    """The settings with what was left to the task (the longest response) and to the model (the learning rate)."""
+def settled(settings: Settings, limit: int, net: Policy) -> Settings:
+    """The settings with what was left to the task (the longest response, `limit`) and to the model (the learning rate)."""
     lr = settings.lr if settings.lr is not None else 1e-4 if net.size < SMALL_MODEL else 1e-5
-    return replace(settings, lr=lr, max_tokens=settings.max_tokens or task.max_tokens)
+    return replace(settings, lr=lr, max_tokens=settings.max_tokens or limit)
 
 
 def columns_by_view(recipe: Recipe) -> dict[str, dict[str, Column]]:

@@ -14,6 +14,7 @@ import torch
 from frugal.core.errors import BadTask
 from frugal.core.recipe import Recipe
 from frugal.core.run import Run
+from frugal.core.stages import Stage, Stages, as_stages
 
 from .evaluate import Evaluation
 from .loop import settled, train
@@ -29,6 +30,7 @@ class Options:
 
     model: str | None = None  # None: the task's own tiny model
     reward: str | None = None  # file.py:function, for a JSONL file or data set
+    max_tokens: int = 0  # of a response; 0: what the task asks for
     lora: int = 0  # rank; 0 trains all weights
     dtype: str = "auto"
     evaluations: int = 10
@@ -40,7 +42,7 @@ class Options:
 
 
 def run(
-    recipe: Recipe,
+    recipe: Recipe | Stages,
     task: Task | str,
     samples: int,
     seed: int,
@@ -53,31 +55,43 @@ def run(
     if options.threads:
         torch.set_num_threads(options.threads)
     record = Run(samples, seed, out, reporter=reporter)
-    if isinstance(task, str):
-        task_name, task = task, find_task(task, options.reward)
-    else:
-        task_name = getattr(task, "name", type(task).__name__)
-    name = options.model or getattr(task, "model", None)
+    final = find_task(task, options.reward) if isinstance(task, str) else task
+    name = options.model or getattr(final, "model", None)
     if name is None:
-        raise BadTask(f"{task_name} has no model of its own; name one: --model smollm2 (or a folder, or a hub name)")
-    net = recipe.parts["learn.policy"](*load(name, options.dtype, options.lora, seed, options.trust_remote_code))
-    check(recipe, task, net)
+        raise BadTask(f"{final.name} has no model of its own; name one: --model smollm2 (or a folder, or a hub name)")
+    model, tokenizer = load(name, options.dtype, options.lora, seed, options.trust_remote_code)
+    limit, stages = options.max_tokens or final.max_tokens, as_stages(recipe)
+    tasks = [_task_of(stage, final) for stage in stages.stages]
+    for stage, on in zip(stages.stages, tasks, strict=True):
+        check(stage.recipe, on, stage.recipe.parts["learn.policy"](model, tokenizer), limit)
+    ends = stages.ends(samples)
     if again:
         record.load()
     else:
+        task_name = task if isinstance(task, str) else final.name
         record.create(asked(recipe, task_name, samples, seed, dataclasses.replace(options, model=name)))
-    evaluation = Evaluation(options.evaluations, options.eval_problems, options.eval_k)
+    evaluation = Evaluation(final, limit, options.evaluations, options.eval_problems, options.eval_k)
     with record.interruptible():
-        train(recipe, task, net, record, evaluation, options.micro_tokens)
+        for i in range(record.stage, len(ends)):
+            net = stages.stages[i].recipe.parts["learn.policy"](model, tokenizer)
+            record.enter(i, ends[i - 1] if i else 0, ends[i])
+            train(stages.stages[i].recipe, tasks[i], net, record, evaluation, options.micro_tokens)
     if record.out:
-        net.model.save_pretrained(record.out / "model")
-        net.tokenizer.save_pretrained(record.out / "model")
+        model.save_pretrained(record.out / "model")
+        tokenizer.save_pretrained(record.out / "model")
     return record
 
 
-def check(recipe: Recipe, task: Task, net: Policy) -> None:
+def _task_of(stage: Stage, final: Task) -> Task:
+    if stage.task is None:
+        return final
+    return find_task(stage.task) if isinstance(stage.task, str) else stage.task
+
+
+def check(recipe: Recipe, task: Task, net: Policy, limit: int) -> None:
     """Raise `BadTask` on what would fail in the middle of a run: too few problems, empty or too long prompts."""
-    s = settled(recipe.settings, task, net).at(0.0)
+    recipe.check()
+    s = settled(recipe.settings, limit, net).at(0.0)
     pool, test = list(task.problems("train")), list(task.problems("test"))
     if not test:
         raise BadTask(f"{task.name} has no test problems; accuracy is always measured on held-out ones")
@@ -97,7 +111,7 @@ def check(recipe: Recipe, task: Task, net: Policy) -> None:
             )
 
 
-def asked(recipe: Recipe, task: str, samples: int, seed: int, options: Options) -> dict[str, Any]:
+def asked(recipe: Recipe | Stages, task: str, samples: int, seed: int, options: Options) -> dict[str, Any]:
     """What goes into run.json."""
     import transformers
 

@@ -25,6 +25,7 @@ def load(
         raise BadModel(f"dtype {dtype!r}; choose auto, {', '.join(DTYPES)}")
     if name.startswith("tiny-"):
         model, tokenizer = load_tiny(name)
+        model = model if dtype == "auto" else model.to(DTYPES[dtype])
     else:
         model, tokenizer = _load(resolve(name), _dtype(dtype), trust_remote_code)
     return (_with_lora(model, lora, seed) if lora else model), tokenizer
@@ -39,7 +40,9 @@ def _dtype(name: str) -> torch.dtype:
 
 def _load(path: str, dtype: torch.dtype, trust_remote_code: bool) -> tuple[Any, Any]:
     from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()
     try:
         tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=trust_remote_code)
         model = AutoModelForCausalLM.from_pretrained(path, dtype=dtype, trust_remote_code=trust_remote_code)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from frugal import maths
 from frugal.core.errors import BadTask
@@ -98,7 +98,7 @@ class Return:
 class GroupRelative:
     """Outcome minus the group's mean, over the standard deviation of the group, of the batch, or of nothing."""
 
-    scale: str = "group"
+    scale: Literal["group", "batch", "none"] = "group"
     eps: float = 1e-4
 
     def __call__(self, r: Tensor, rows: Rows) -> Tensor:

@@ -46,7 +46,8 @@ class Policy:
         self.backbone, self.head = inner.base_model, inner.get_output_embeddings()
         self.context = getattr(inner.config, "max_position_embeddings", None) or 2**31
         self.ends = _end_tokens(inner, tokenizer)
-        self._reference: Policy | None = None
+        self.end = int(self.ends[0]) if tokenizer.eos_token_id is None else int(tokenizer.eos_token_id)
+        self.reference: Policy | None = None
         self._check_head(inner)
 
     @property
@@ -132,16 +133,26 @@ class Policy:
 
     def freeze_reference(self) -> None:
         """Remember the present weights as the reference policy: the model that the user passed."""
+        if not self._has_idle_adapter():
+            self.reference = self.copy()
+            self.reference.model.requires_grad_(False)
+
+    @torch.no_grad()
+    def _has_idle_adapter(self) -> bool:
+        """Whether the model has an adapter that changes nothing yet, so that it is the reference without it."""
         if not hasattr(self.model, "disable_adapter"):
-            self._reference = self.copy()
-            self._reference.model.requires_grad_(False)
+            return False
+        ids = torch.tensor([[1, 2, 3]]) % self.head.weight.shape[0]
+        here = self.backbone(input_ids=ids).last_hidden_state
+        with self.model.disable_adapter():
+            return torch.equal(here, self.backbone(input_ids=ids).last_hidden_state)
 
     @contextmanager
     def as_reference(self) -> Iterator[Policy]:
         """The policy as it was at the start: without its adapter, or the frozen copy."""
-        if self._reference is not None:
-            self._reference.temperature = self.temperature
-            yield self._reference
+        if self.reference is not None:
+            self.reference.temperature = self.temperature
+            yield self.reference
         else:
             with self.model.disable_adapter():
                 yield self
@@ -173,7 +184,10 @@ class Policy:
             {"role": "user", "content": text},
         ]
         whole = self.tokenizer.apply_chat_template(chat, add_generation_prompt=True, tokenize=False)
-        after = whole.partition("ANSWER")[2].partition(self.tokenizer.eos_token)[2]
+        after = whole.partition("ANSWER")[2]
+        ends = [end for end in self.tokenizer.convert_ids_to_tokens(self.ends.tolist()) if end and end in after]
+        if ends:  # the policy has sampled it; a template that writes none leaves it to the policy
+            after = after.partition(min(ends, key=after.index))[2]
         return tuple(self.tokenizer(after, add_special_tokens=False)["input_ids"])
 
     def decode(self, tokens: Sequence[int]) -> str:

@@ -37,6 +37,17 @@ def _kl(beta: float, path: str, part: type) -> dict[str, Any]:
     return {path: part(beta)} if beta else {}
 
 
+def _on_policy(advantage: Any, beta: float, settings: dict[str, Any]) -> Patch:
+    """REINFORCE with some advantage: the sum over tokens of -A log pi, divided by a constant."""
+    return Patch(
+        fill=PLAIN
+        | {"credit.advantage": advantage, "learn.clip": Clip(1.0, float("inf")), "learn.surrogate": LogProbability()},
+        add=_kl(beta, "credit.rewards.kl", KLReward),
+        set={"mean": "constant"} | settings,
+        silences=("learn.clip", "unit", "epochs", "minibatches"),
+    )
+
+
 @base(LANGUAGE)
 def grpo(clip: float = 0.2, beta: float = 0.0, **settings: Any) -> Patch:
     """Group relative policy optimisation: Shao et al. 2024, arXiv 2402.03300, eq. 3 and 4."""
@@ -101,28 +112,18 @@ def cispo(high: float = 4.0, **settings: Any) -> Patch:
 
 
 @base(LANGUAGE)
-def rloo(clip: float = 0.2, beta: float = 0.0, **settings: Any) -> Patch:
-    """The other rollouts of the group as baseline: Ahmadian et al. 2024, arXiv 2402.14740, eq. 8.
+def rloo(beta: float = 0.0, **settings: Any) -> Patch:
+    """REINFORCE with the other rollouts of the group as baseline: Ahmadian et al. 2024, arXiv 2402.14740, eq. 8.
 
-    Ours: a clipped ratio by rollout, which is the paper's REINFORCE on the first step of a round.
+    The loss sums over a response's tokens (divided by a constant). On-policy: one step a round.
     """
-    return Patch(
-        fill=PLAIN | {"credit.advantage": LeaveOneOut(), "learn.clip": Clip(clip, clip), "learn.surrogate": PPOClip()},
-        add=_kl(beta, "credit.rewards.kl", KLReward),
-        set={"unit": "rollout"} | settings,
-    )
+    return _on_policy(LeaveOneOut(), beta, settings)
 
 
 @base(LANGUAGE)
 def reinforce(beta: float = 0.0, **settings: Any) -> Patch:
     """The policy gradient with whole returns and no baseline: Williams 1992. On-policy: one step a round."""
-    return Patch(
-        fill=PLAIN
-        | {"credit.advantage": Return(), "learn.clip": Clip(1.0, float("inf")), "learn.surrogate": LogProbability()},
-        add=_kl(beta, "credit.rewards.kl", KLReward),
-        set=settings,
-        silences=("learn.clip", "unit", "epochs", "minibatches"),
-    )
+    return _on_policy(Return(), beta, settings)
 
 
 @base(LANGUAGE)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
-
 from frugal import maths
 from frugal.core.live import Live
 from frugal.core.optimiser import Optimiser
@@ -42,7 +40,7 @@ def table(batch: Rows, net: Policy, clock: int) -> list[dict[str, Any]]:
             "prompt": prompts[batch.prompts[b]],
             "completion": text if isinstance(text, str) else "\n".join(text),
             "score": float(batch.score[b]),
-            "advantage": float(batch.A[b, 0]) if batch.A is not None else 0.0,
+            "advantage": float(batch.A[b, 0]),
             "tokens": int(batch.length[b]),
             "done": bool(batch.done[b]),
             "trained": bool(batch.use[b].any()),
@@ -51,25 +49,26 @@ def table(batch: Rows, net: Policy, clock: int) -> list[dict[str, Any]]:
     ]
 
 
-def snapshot(optimiser: Optimiser, live: Live) -> dict[str, Any]:
+def snapshot(run: Run, optimiser: Optimiser, live: Live) -> dict[str, Any]:
     """Everything that the next round depends on, beside what the run itself keeps."""
+    # the first stage's reference is the model that the run starts from; a later one is nowhere else
+    reference = run.net.reference.model.state_dict() if run.stage and run.net.reference else {}
     return {
         **{f"optimiser/{k}": v for k, v in optimiser.state_dict().items()},
         **{f"parts/{k}": v for k, v in live.state_dict().items()},
+        **{f"reference/{k}": v.clone() for k, v in reference.items()},
     }
 
 
 def resume(run: Run, optimiser: Optimiser, live: Live) -> None:
-    """Put optimiser, weights and parts back to the run's newest checkpoint, if it has one."""
+    """Put optimiser, weights, parts and reference back to the run's newest checkpoint, if it has one."""
     state = run.state
     if state is None:
         return
+    reference = {k.removeprefix("reference/"): v for k, v in state.items() if k.startswith("reference/")}
+    if reference:
+        run.net.reference = run.net.reference or run.net.copy()
+        run.net.reference.model.load_state_dict(reference)
     for prefix, owner in (("optimiser/", optimiser), ("parts/", live)):
         owner.load_state_dict({k[len(prefix) :]: v for k, v in state.items() if k.startswith(prefix)})
     run.state = None
-
-
-@torch.no_grad()
-def weights(net: Policy) -> dict[str, torch.Tensor]:
-    """A copy of every weight, to see what moved."""
-    return {name: p.clone() for name, p in net.model.named_parameters()}

@@ -53,22 +53,29 @@ class Sampler:
                 tapes[b].append({name: value[i, :n] for name, value in parts.items()})
                 room[b] -= n
             self.spent.tokens += int(got.length.sum())
-            going = [b for b in going if done[b] and self._hear(each[b], tapes[b], contexts, b, room)]
+            going = [b for b in going if done[b] and self._hear(each[b], tapes[b], contexts, b, room, done)]
             turn += 1
         self.spent.samples += len(each)
         return self._rows(each, tapes, done)
 
     def _hear(
-        self, ask: Ask, tape: list[dict[str, Tensor]], contexts: list[tuple[int, ...]], b: int, room: Tensor
+        self,
+        ask: Ask,
+        tape: list[dict[str, Tensor]],
+        contexts: list[tuple[int, ...]],
+        b: int,
+        room: Tensor,
+        done: Tensor,
     ) -> bool:
-        """Append the environment's reply to row b; False when its episode is over or no room is left."""
+        """Append the environment's reply to row b; False when its episode is over, or cut for lack of room."""
         if not hasattr(self.task, "reply"):
             return False
         reply = self.task.reply(ask.problem, [self.net.decode(p["tokens"].tolist()) for p in tape if "old" in p])
         if reply is None:
             return False
-        words = torch.tensor(self.net.encode_reply(reply))
+        words = torch.tensor(self.net.encode_reply(reply), dtype=torch.int64)
         if len(words) >= room[b]:
+            done[b] = False
             return False
         tape.append({"tokens": words})
         room[b] -= len(words)
@@ -118,7 +125,7 @@ class Sampler:
 
 def rows_of_text(asks: Sequence[Ask], texts: Sequence[str], net: Policy, limit: int) -> Rows:
     """Rows that hold given responses, ended by the end-of-sequence token, with score 1."""
-    ids = [[*net.tokenizer(text, add_special_tokens=False)["input_ids"], int(net.ends[0])] for text in texts]
+    ids = [[*net.tokenizer(text, add_special_tokens=False)["input_ids"], net.end] for text in texts]
     tokens = pad_sequence([torch.tensor(i[:limit]) for i in ids], batch_first=True)
     whole = torch.tensor([len(i) for i in ids])
     length = whole.clamp(max=limit)
@@ -148,7 +155,7 @@ def completions(net: Policy, rows: Rows) -> list[Any]:
     for b in range(len(rows)):
         own, turn = rows.own[b], rows.turn[b]
         turns = [net.decode(rows.tokens[b][own & (turn == k)].tolist()) for k in range(int(turn.max()) + 1)]
-        texts.append(turns[0] if rows.own[b, : rows.length[b]].all() else turns)
+        texts.append(turns[0] if len(turns) == 1 else turns)
     return texts
 
 

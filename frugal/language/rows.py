@@ -56,7 +56,7 @@ class Rows:
     length: Tensor  # [B] int64: positions, observations included
     limit: int  # most positions that a response may have
     columns: dict[str, Tensor] = field(default_factory=dict)  # [B,T,...]
-    A: Tensor | None = None  # [B,T] float32
+    A: Tensor = None  # type: ignore[assignment]  # [B,T] float32, there once credit is given
     selected: Tensor | None = None  # [B,T] bool, what update.select left
 
     def __len__(self) -> int:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 WEIGHTS = Path(__file__).parent / "tasks" / "weights"
-STEPS: Mapping[str, int] = {"modchain": 2000}  # of the shipped warm starts
+STEPS: Mapping[str, int] = {"modchain": 2000, "addtrace": 1500, "countdown": 2000}  # of the shipped warm starts
 
 
 def character_tokenizer(alphabet: str) -> PreTrainedTokenizerFast:

@@ -16,10 +16,10 @@ def group_mean_std(x: Tensor, group: Tensor, counts: Tensor) -> tuple[Tensor, Te
     x [B], group [B] int, counts [B] bool -> mean [B], std [B] (0 where a group has one counted row or no spread).
     """
     groups = int(group.max()) + 1
-    w, y = counts.double(), x.double()
+    w, y = counts.double(), x.double().where(counts, 0.0)
 
     def total(values: Tensor) -> Tensor:
-        return torch.zeros(groups, dtype=torch.float64).index_add_(0, group, values)[group]
+        return values.new_zeros(groups).index_add_(0, group, values)[group]
 
     n = total(w)
     mean = total(w * y) / n.clamp(min=1)
@@ -30,8 +30,8 @@ def group_mean_std(x: Tensor, group: Tensor, counts: Tensor) -> tuple[Tensor, Te
 
 def _first(group: Tensor, counts: Tensor) -> Tensor:
     """Index of the first counted row of each row's group (0 where there is none). [B]"""
-    rows = torch.arange(len(group))
-    first = torch.full((int(group.max()) + 1,), len(group))
+    rows = torch.arange(len(group), device=group.device)
+    first = group.new_full((int(group.max()) + 1,), len(group), dtype=torch.int64)
     first.scatter_reduce_(0, group, torch.where(counts, rows, len(group)), "amin")
     return torch.where(first == len(group), 0, first)[group]
 
@@ -45,20 +45,23 @@ def group_relative(
     A group without spread gives exactly 0, also in float32.
     """
     mean, std = group_mean_std(outcome, group, counts)
-    centred = torch.where(std > 0, outcome.double() - mean, 0.0)
+    if scale not in ("group", "batch", "none"):
+        raise ValueError(f"scale={scale!r}; choose group, batch or none")
+    divisor = torch.ones_like(std) if scale == "none" else std + eps
     if scale == "batch":
-        std = group_mean_std(outcome, torch.zeros_like(group), counts)[1]
-    return (centred if scale == "none" else centred / (std + eps)).float()
+        divisor = group_mean_std(outcome, torch.zeros_like(group), counts)[1] + eps
+    return torch.where(std > 0, (outcome.double() - mean) / divisor, 0.0).float()
 
 
 def leave_one_out(outcome: Tensor, group: Tensor, counts: Tensor) -> Tensor:
     """A_i = R_i - mean over the other rows of the group: RLOO (Ahmadian et al. 2024, arXiv 2402.14740, eq. 8).
 
-    outcome [B] -> [B]; a group of one gives 0.
+    outcome [B] -> [B]; a group of one gives 0, one without spread exactly 0. Only counted rows enter the mean.
     """
-    mean, _ = group_mean_std(outcome, group, counts)
-    n = torch.zeros(int(group.max()) + 1, dtype=torch.float64).index_add_(0, group, counts.double())[group]
-    return torch.where(n > 1, (outcome.double() - mean) * n / (n - 1).clamp(min=1), 0.0).float()
+    mean, std = group_mean_std(outcome, group, counts)
+    n = mean.new_zeros(int(group.max()) + 1).index_add_(0, group, counts.double())[group]
+    without_itself = torch.where(counts, n / (n - 1).clamp(min=1), 1.0)
+    return torch.where(std > 0, (outcome.double() - mean) * without_itself, 0.0).float()
 
 
 def reward_to_go(r: Tensor, gamma: float = 1.0) -> Tensor:
@@ -89,7 +92,7 @@ def gae(r: Tensor, v: Tensor, own: Tensor, gamma: float, lam: float) -> Tensor:
 
 def whiten(x: Tensor, where: Tensor, eps: float = 1e-8) -> Tensor:
     """(x - mean) / (std + eps) over the chosen positions, 0 elsewhere. x [B,T], where [B,T] bool -> [B,T]."""
-    chosen = x[where].double()
-    if chosen.numel() < 2:
+    if where.sum() < 2:
         return torch.zeros_like(x)
-    return torch.where(where, (x - chosen.mean()) / (chosen.std() + eps), 0.0).to(x.dtype)
+    y = x.double() - x[where][0].double()  # from the first, so that equal values give exactly 0
+    return torch.where(where, (y - y[where].mean()) / (y[where].std() + eps), 0.0).to(x.dtype)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from .ratios import LARGEST_LOG_RATIO
+
 __all__ = ["k1", "k2", "k3"]
 
 
@@ -25,5 +27,5 @@ def k3(logp: Tensor, ref: Tensor) -> Tensor:
 
     Schulman 2020; GRPO's penalty (arXiv 2402.03300, eq. 4).
     """
-    d = ref - logp
+    d = (ref - logp).clamp(max=LARGEST_LOG_RATIO)  # else exp overflows, and inf times a mask's 0 is NaN
     return d.exp() - d - 1

@@ -20,15 +20,17 @@ def by_unit(log_ratio: Tensor, where: Tensor, unit: str, turn: Tensor) -> Tensor
     l = log_ratio.where(where, 0.0).clamp(-LARGEST_LOG_RATIO, LARGEST_LOG_RATIO)
     if unit == "turn":
         shape = (l.shape[0], int(turn.max()) + 1)
-        totals = torch.zeros(shape, dtype=l.dtype).scatter_add(1, turn, l)
-        sizes = torch.zeros(shape, dtype=l.dtype).scatter_add(1, turn, where.to(l.dtype))
+        totals = l.new_zeros(shape).scatter_add(1, turn, l)
+        sizes = l.new_zeros(shape).scatter_add(1, turn, where.to(l.dtype))
         l = (totals / sizes.clamp(min=1)).gather(1, turn)
     elif unit == "rollout":
         l = (l.sum(1, keepdim=True) / where.sum(1, keepdim=True).clamp(min=1)).expand_as(l)
+    elif unit != "token":
+        raise ValueError(f"unit={unit!r}; choose token, turn or rollout")
     return l.where(where, 0.0).exp()
 
 
-def ppo_clip(ratio: Tensor, advantage: Tensor, low: Tensor | float, high: Tensor | float) -> Tensor:
+def ppo_clip(ratio: Tensor, advantage: Tensor, low: Tensor, high: Tensor) -> Tensor:
     """-min(rho A, clip(rho, low, high) A): PPO (Schulman et al. 2017, arXiv 1707.06347, eq. 7). [b,T]"""
     return -torch.minimum(ratio * advantage, torch.clamp(ratio, low, high) * advantage)
 

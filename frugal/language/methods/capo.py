@@ -1,14 +1,21 @@
 """Predict with a second-order model of the output layer what each token's update would do, and mask the worst few.
 
-Changes      update.mask: token t stays when -objective <= m_H <= objective and m_F <= policy, with, for
-             v = e_a - p over the top-k tokens, hidden state h, advantage A, g = A v h^T, candidate step D, u = D h:
-             m_F = (v . u)^2 / 2                                                             the policy's shift
-             m_H = <g, D> + A ((v . u)^2 - u^T (diag(p) - p p^T) u) / 2                   the objective's shift
+Changes      update.mask: token t stays when m_F <= policy and |m_H| <= objective, where over the top_k tokens, with
+             p their probabilities, v = e_a - p, hidden state h, advantage A, and the change of logits u = D h,
+             m_F = (v.u)^2 / 2                                           the policy's shift
+             m_H = A v.u + A ((v.u)^2 - u^T (diag(p) - p p^T) u) / 2     the objective's shift; A v.u = <A v h^T, D>
+             D is the step that Adam would make if the whole gradient were this token's, g = A v h^T, added to a
+             shadow state (m, q) of the output layer: D = step m' / (sqrt(q') + 1e-8) with
+             m' = (0.9 m + 0.1 g) / (1 - 0.9^n), q' = (0.999 q + 0.001 g^2) / (1 - 0.999^n), n counting steps.
+             After each step (m, q) takes in the kept tokens' g: row by row, averaged over the tokens that have the
+             row in their top_k; rows that no token has stay as they are.
+             model="sgd": D = step g, no state
 Source       Stabilizing Policy Gradients for Sample-Efficient Reinforcement Learning in LLM Reasoning (CAPO),
-             2025, arXiv 2510.00819; thresholds of the released code for GRPO
-Ours         the step model is SGD's, D = lr A v h^T: the released code's default for GRPO variants other than
-             GRPO is a shadow Adam state of the output layer, which the paper finds unnecessary for GRPO.
-             `step` stands for the learning rate in D; scaled with the thresholds it drops out of m_F's test.
+             2025, arXiv 2510.00819; step model, top_k and thresholds of the released code's GRPO runs. Its Dr. GRPO
+             runs: policy 1e-3, objective 5e-4; its REINFORCE runs: 1e-5 and 0.1
+Ours         a sampled token below the top_k takes the last place among them. The first step is Adam's too, where
+             the released code, which has no moments then, takes SGD's (at the rate 0 of its warm-up).
+             `step` stands for the learning rate: give it the recipe's. m_F grows with its square, m_H about with it.
 Leans on     nothing
 Experiment   experiments/language/capo.py
 """
@@ -29,64 +36,107 @@ if TYPE_CHECKING:
     from frugal.language.rows import Rows
 
 NEUTRAL = {"policy": float("inf"), "objective": float("inf")}
+CHUNK = 2**18  # floats of the candidate steps that exist at once: what a processor's cache holds
 
 
 @dataclass(frozen=True)
-class OutputCurvature:
-    """The inner products that the test needs, per token: [v.v, v^T F v, h.h] with F = diag(p) - p p^T. [n,3]
-
-    With D = lr A v h^T all of CAPO's quantities are polynomials in these three, so no matrix is formed.
-    """
+class LastLayer:
+    """Probabilities among the `top_k` likeliest tokens and the sampled one, their ids, the hidden state. [n,2k+D]"""
 
     top_k: int
 
     def __call__(self, logits: Tensor, token: Tensor, hidden: Tensor) -> Tensor:
-        logits, hidden = logits.detach(), hidden.detach().float()
-        k = min(self.top_k, logits.shape[-1])
-        kept, index = logits.topk(k, dim=-1)
-        p = kept.softmax(-1)
-        v = (index == token[:, None]).float() - p
-        v = torch.cat([v, 1.0 - (index == token[:, None]).any(-1, keepdim=True).float()], dim=-1)  # a token below k
-        p = torch.cat([p, torch.zeros_like(p[:, :1])], dim=-1)
-        fisher = (p * v * v).sum(-1) - (p * v).sum(-1) ** 2
-        return torch.stack([(v * v).sum(-1), fisher, (hidden * hidden).sum(-1)], dim=-1)
+        logits = logits.detach()
+        ids = logits.topk(min(self.top_k, logits.shape[1])).indices
+        ids[:, -1] = torch.where((ids == token[:, None]).any(1), ids[:, -1], token)
+        return torch.cat([logits.gather(1, ids).softmax(1), ids.float(), hidden.detach().float()], dim=1)
 
 
 @dataclass(frozen=True)
 class CurvatureMask:
-    """Keep the tokens whose predicted shifts of objective and policy are small."""
+    """Keep the tokens whose predicted shifts of policy and objective are small."""
 
     policy: float
     objective: float
     step: float
     top_k: int
+    model: str
 
     @property
     def needs(self) -> dict[str, Any]:
-        return {"now.output_curvature": OutputCurvature(self.top_k)}
+        return {"now.last_layer": LastLayer(self.top_k)}
 
+    def begin(self, run: Any) -> LiveMask:
+        return LiveMask(self, run.net)
+
+
+class LiveMask:
+    """The mask at work, with Adam's moments of the output layer, m and q [V,D]."""
+
+    def __init__(self, part: CurvatureMask, net: Any):
+        self.part, self.net, self.steps = part, net, 0
+        self.m, self.q = torch.zeros(net.head.weight.shape), torch.zeros(net.head.weight.shape)
+
+    @torch.no_grad()
     def __call__(self, now: Now, mini: Rows) -> Tensor:
-        m_F, m_H = shifts(mini.A, *now["output_curvature"].unbind(-1), self.step)
-        return (m_F <= self.policy) & (m_H.abs() <= self.objective)
+        use, part, (V, D) = mini.use, self.part, self.m.shape
+        k, A = min(part.top_k, V), mini.A[use]
+        p, ids, h = now["last_layer"][use].split([k, k, D], dim=1)
+        ids, h = ids.long(), h / self.net.temperature
+        v = (ids == mini.tokens[use][:, None]).float() - p
+        w = A[:, None] * v  # so that g = w h^T
+        u = self.change(w, ids, h) if part.model == "adam" else w * h.square().sum(1, keepdim=True)
+        m_F, m_H = shifts(A, p, v, part.step * u)
+        keep = (m_F <= part.policy) & (m_H.abs() <= part.objective)
+        if part.model == "adam":
+            self.take_in(w[keep], ids[keep], h[keep])
+        return use.masked_scatter(use, keep)
+
+    def change(self, w: Tensor, ids: Tensor, h: Tensor) -> Tensor:
+        """u = D h over the step, for each token's own candidate D. w, ids [n,k], h [n,D] -> [n,k]"""
+        n, size = self.steps + 1, max(1, CHUNK // (ids.shape[1] * h.shape[1]))
+        m, q = 0.9 / (1 - 0.9**n) * self.m, 0.999 / (1 - 0.999**n) * self.q
+        u = torch.empty_like(w)
+        for c in torch.arange(len(w)).split(size):  # every float of it must come from the cache
+            g, rows = w[c, :, None] * h[c, None], ids[c].flatten()
+            root = q.index_select(0, rows).view_as(g).addcmul_(g, g, value=0.001 / (1 - 0.999**n)).sqrt_().add_(1e-8)
+            D = m.index_select(0, rows).view_as(g).add_(g, alpha=0.1 / (1 - 0.9**n)).div_(root)  # [c,k,D]
+            u[c] = (D @ h[c, :, None])[..., 0]
+        return u
+
+    def take_in(self, w: Tensor, ids: Tensor, h: Tensor) -> None:
+        """One step of the moments with the tokens' w h^T, averaged row by row. w, ids [n,k], h [n,D]"""
+        self.steps += 1
+        place = torch.stack([ids.flatten(), torch.arange(len(w)).repeat_interleave(ids.shape[1])])
+        shape = len(self.m), len(w)
+        total = torch.sparse_coo_tensor(place, w.flatten(), shape, check_invariants=False) @ h  # [V,D]
+        count = ids.flatten().bincount(minlength=len(self.m))
+        rows = count > 0
+        g = total[rows] / count[rows, None]
+        self.m[rows], self.q[rows] = 0.9 * self.m[rows] + 0.1 * g, 0.999 * self.q[rows] + 0.001 * g * g
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"m": self.m, "q": self.q, "steps": self.steps}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.m, self.q, self.steps = state["m"].clone(), state["q"].clone(), state["steps"]
 
 
-def shifts(A: Tensor, vv: Tensor, vFv: Tensor, hh: Tensor, lr: float) -> tuple[Tensor, Tensor]:
-    """m_F and m_H for the step D = lr A v h^T. All [b,T].
-
-    u = D h = lr A hh v, so v.u = lr A hh vv, <g, D> = lr A^2 vv hh and u^T F u = (lr A hh)^2 vFv.
-    """
-    scale = lr * A * hh
-    m_F = (scale * vv).square() / 2
-    m_H = lr * A.square() * vv * hh + A * ((scale * vv).square() - scale.square() * vFv) / 2
-    return m_F, m_H
+def shifts(A: Tensor, p: Tensor, v: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
+    """m_F and m_H (see the head). A [n], p, v, u [n,k] -> [n], [n]"""
+    along = (v * u).sum(1)
+    spread = (p * u * u).sum(1) - (p * u).sum(1).square()
+    return along.square() / 2, A * along + A * (along.square() - spread) / 2
 
 
 @patch
-def capo(policy: float = 1e-4, objective: float = 1e-2, step: float = 1e-5, top_k: int = 64) -> Patch:
+def capo(
+    policy: float = 1e-4, objective: float = 1e-2, step: float = 1e-4, top_k: int = 50, model: str = "adam"
+) -> Patch:
     """Mask tokens whose predicted shift of the policy is above `policy` or of the objective above `objective`."""
-    if policy < 0 or objective < 0 or step <= 0 or top_k < 1:
+    if policy < 0 or objective < 0 or step <= 0 or top_k < 2 or model not in ("adam", "sgd"):
         raise BadRecipe(
-            f"capo(policy={policy}, objective={objective}, step={step}, top_k={top_k}): "
-            "give thresholds >= 0, step > 0, top_k >= 1"
+            f"capo(policy={policy}, objective={objective}, step={step}, top_k={top_k}, model={model!r}): "
+            "give thresholds >= 0, step > 0, top_k >= 2 and model adam or sgd"
         )
-    return Patch(add={"update.mask": CurvatureMask(policy, objective, step, top_k)})
+    return Patch(add={"update.mask": CurvatureMask(policy, objective, step, top_k, model)})

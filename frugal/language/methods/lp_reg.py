@@ -1,12 +1,15 @@
 """Protect plausible rare tokens from being wiped out by negative samples: pull them up to a noise-free proxy.
 
-Changes      learn.terms: beta min(k3(log pi, log q), 10) on tokens with A < 0 whose probability is among the
-             lowest rho of the minibatch's negative tokens and with log pi < log q, where
-             q_v = p_v / sum_{w: p_w > th} p_w for p_v > th, else 0, and th = kappa max_v p_v, p the rollout policy
-             learn.clip: ratio in [0, 10], so that the surrogate hardly clips
+Changes      learn.terms: beta min(k3(log pi, log q), 10), beside the surrogate inside the loss's mean, on tokens
+             with A < 0 whose present probability pi is among the lowest rho of the minibatch's negative tokens
+             and below q, where q_v = p_v / sum_{w: p_w > th} p_w for p_v > th, else 0, and th = kappa max_v p_v,
+             p the rollout policy. No gradient goes through q or through the choice of tokens.
+             learn.clip: ratio in [0, 10], which for A < 0 never clips: such a token's loss is -A ratio + beta k3
 Source       Low-probability Tokens Sustain Exploration in Reinforcement Learning with Verifiable Reward,
-             Huang et al. 2025, arXiv 2510.03222; constants of the released code
-Ours         `loose=False` leaves the clip range to the base
+             Huang et al. 2025, arXiv 2510.03222; constants of the released code (its 14B runs; rho = 0.005 at 32B)
+Ours         the lowest rho are of the whole minibatch; the released code takes them of each micro-batch.
+             `loose=False` leaves the clip range, and with it the surrogate of these tokens, to the base.
+             The released runs average over tokens: `grpo(mean="token")`
 Leans on     nothing
 Experiment   experiments/language/lp_reg.py
 """
@@ -67,9 +70,9 @@ class LowProbabilityKL:
     def chosen(self, logp: Tensor, proxy: Tensor, negative: Tensor, use: Tensor) -> Tensor:
         """Tokens to protect. log pi and log q [b,T], A < 0 [b,T], used [b,T] -> [b,T] bool"""
         among = logp[negative & use]
-        if not len(among) or not self.rho:
+        count = int(self.rho * len(among))
+        if not count:
             return torch.zeros_like(use)
-        count = max(1, round(self.rho * len(among)))
         rare = logp <= among.kthvalue(count).values
         return negative & use & rare & proxy.isfinite() & (logp < proxy)
 

@@ -32,7 +32,7 @@ NEUTRAL = {"virtual": 0, "asymmetric": False, "filter": False}
 
 @dataclass(frozen=True)
 class VirtualRows:
-    """`n` rows a group with the reward `best`: counted, never trained, never sampled."""
+    """`n` rows a group with the reward `best`: counted, never trained, never sampled; short and finished."""
 
     n: int
     best: float
@@ -44,8 +44,9 @@ class VirtualRows:
             return Extra()
         first = {int(g): b for b, g in reversed(list(enumerate(rows.group)))}
         model = rows.take(torch.tensor([b for _, b in sorted(first.items())]).repeat_interleave(self.n))
-        nothing, yes = torch.zeros_like(model.own), torch.ones_like(model.counts)
-        return Extra(ready=model.put(own=nothing, trains=~yes, counts=yes, score=torch.full(yes.shape, self.best)))
+        yes, one = torch.ones_like(model.counts), torch.ones_like(model.length)
+        imagined = {"own": torch.zeros_like(model.own), "trains": ~yes, "counts": yes, "done": yes, "length": one}
+        return Extra(ready=model.put(**imagined, score=torch.full(yes.shape, self.best)))
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,7 @@ class Band:
 
     def __call__(self, score: Tensor, rows: Rows) -> Tensor:
         solved = (score >= 1.0 - 1e-6).float()
-        rate, _ = maths.group_mean_std(solved, rows.group, rows.counts)
+        rate, _ = maths.group_mean_std(solved, rows.group, rows.counts & rows.own.any(1))  # only what was sampled
         return per_group((rate >= self.low - 1e-9) & (rate <= self.high + 1e-9), rows.group)
 
 

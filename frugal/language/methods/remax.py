@@ -4,7 +4,9 @@ Changes      start.extra: one greedy response a prompt, which trains nothing
              credit.advantage: A_t = sum_{k>=t} r_k - R(greedy)
              learn.surrogate: -A log pi, the plain policy gradient
 Source       ReMax, Li et al. 2023, arXiv 2310.10505, eq. 5 and algorithm 1
-Ours         the KL penalty is not part of the patch: give the base one (`reinforce(beta=0.05)`)
+Ours         the KL penalty is not part of the patch: give the base one (`reinforce(beta=0.05)`). It is summed to
+             the end of the response; the released code gives each token its own alone, and clips
+             R - R(greedy) to [-5, 5].
 Leans on     nothing
 Experiment   experiments/language/remax.py
 """

@@ -6,10 +6,11 @@ from collections.abc import Callable, Mapping
 
 from ...core.errors import UnknownName
 from .addtrace import AddTrace
+from .countdown import Countdown
 from .modchain import ModChain
 from .task import Problem, Split, Task
 
-BUILT_IN: Mapping[str, Callable[[], Task]] = {task.name: task for task in (ModChain, AddTrace)}
+BUILT_IN: Mapping[str, Callable[[], Task]] = {task.name: task for task in (ModChain, AddTrace, Countdown)}
 
 
 def built_in(name: str) -> Task:

@@ -1,7 +1,8 @@
 """addtrace: addition of two n-digit numbers through a trace of columns from right to left.
 
-The prompt is ``47+85=``; the trace has two characters a column, the digit of the sum and the carry that leaves it, and
-then the answer: ``2131=132``. Only what follows the last ``=`` is scored. Demonstrations drop carries, the more of them
+The prompt shows 47 and 85 as they stand one above the other, column by column: ``48,75=`` (a tiny model learns the
+places from that in a minute). The trace has two characters a column, the digit of the sum and the carry that leaves it,
+and then comes the answer: ``2131=132``. Only what follows the last ``=`` is scored. Demonstrations drop carries, the more of them
 the longer the numbers, so that short sums are always solved, long ones almost never, and those between now and then.
 """
 
@@ -10,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import cycle, islice
 from random import Random
 
 from .task import Problem, Split
@@ -39,7 +41,7 @@ class AddTrace:
 
     name = "addtrace"
     model = "tiny-addtrace"
-    alphabet = "0123456789+="
+    alphabet = "0123456789,="
 
     @property
     def max_tokens(self) -> int:
@@ -56,23 +58,26 @@ class AddTrace:
 
     def demonstrate(self, problem: Problem, random: Random) -> str:
         """A trace that is right up to 3 digits and drops one carry in eight more for each digit beyond."""
-        left, right = str(problem.prompt).removesuffix("=").split("+")
+        columns = str(problem.prompt).removesuffix("=").split(",")
+        left, right = ("".join(column[i] for column in columns) for i in range(2))
         return trace(int(left), int(right), len(left), max(0, len(left) - 3) / 8, random)
+
+
+def _columns(left: int, right: int) -> str:
+    return ",".join(f"{a}{b}" for a, b in zip(str(left), str(right), strict=True)) + "="
 
 
 @cache
 def _pools(task: AddTrace) -> dict[Split, tuple[Problem, ...]]:
     random = Random(f"addtrace {task.digits} {task.seed}")
+    test, train = task.test // task.digits, task.train // task.digits
     pools: dict[Split, list[Problem]] = {"test": [], "train": []}
     for digits in range(1, task.digits + 1):
         lowest, highest = (10 ** (digits - 1), 10**digits - 1) if digits > 1 else (0, 9)
-        test = task.test // task.digits
-        rest = task.train - len(pools["train"])  # there are only a hundred sums of one digit: the others make up for it
-        share = min(test + rest // (task.digits + 1 - digits), (highest - lowest + 1) ** 2)
         drawn: dict[tuple[int, int], None] = {}
-        while len(drawn) < share:
+        while len(drawn) < min(test + train, (highest - lowest + 1) ** 2):
             drawn[random.randint(lowest, highest), random.randint(lowest, highest)] = None
-        made = [Problem(f"{left}+{right}=", str(left + right), float(digits)) for left, right in drawn]
+        made = [Problem(_columns(left, right), str(left + right), float(digits)) for left, right in drawn]
         pools["test"] += made[:test]
-        pools["train"] += made[test:]
+        pools["train"] += islice(cycle(made[test:]), train)  # there are only a hundred sums of one digit
     return {split: tuple(pool) for split, pool in pools.items()}

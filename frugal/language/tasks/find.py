@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import inspect
+from typing import Any
 
 from frugal.core.errors import BadTask, UnknownName
-from frugal.core.text import from_file
+from frugal.core.recipe import Frozen
+from frugal.core.text import arguments, from_file
 
 from .files import from_dataset, from_jsonl
 from .reasoning import Reasoning
@@ -16,7 +18,7 @@ def find_task(name: str, reward: str | None = None) -> Task:
     """The task behind a name:
 
     - ``modchain``: built in
-    - ``reasoning:products``: a generator of reasoning-gym
+    - ``reasoning:products``: a generator of reasoning-gym, or with options ``reasoning:products(max_digits=3)``
     - ``problems.jsonl`` or ``data:openai/gsm8k``, with `reward` as ``file.py:function``
     - ``my_task.py:MyTask``: an object, class or function of your own that is, or makes, a task
 
@@ -33,7 +35,8 @@ def find_task(name: str, reward: str | None = None) -> Task:
     if from_rows and reward is not None:
         return from_dataset(rest, from_file(reward)) if kind == "data" else from_jsonl(name, from_file(reward))
     if kind == "reasoning" and rest:
-        return Reasoning(rest)
+        dataset, _, inside = rest.partition("(")
+        return Reasoning(dataset, Frozen(arguments(inside.removesuffix(")"), name, name.find("(") + 1)[0]))
     if kind.endswith(".py") and rest:
         return _own(name)
     if name not in BUILT_IN:
@@ -43,7 +46,7 @@ def find_task(name: str, reward: str | None = None) -> Task:
 
 def _own(address: str) -> Task:
     found = from_file(address)
-    task = found() if inspect.isclass(found) or inspect.isfunction(found) else found
+    task: Any = found() if inspect.isclass(found) or inspect.isfunction(found) else found
     lacks = [word for word in ("name", "max_tokens", "problems", "score") if not hasattr(task, word)]
     if lacks:
         raise BadTask(f"{address} is no task: it lacks {', '.join(lacks)} (see frugal/language/tasks/task.py)")

@@ -9,11 +9,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from frugal.core.errors import BadTask, MissingExtra, UnknownName
+from frugal.core.recipe import Frozen
 
 from .task import Problem, Split
 
-SIZES = {"train": 2048, "test": 128}
-SEEDS = {"train": 1, "test": 2}
+DRAWN = 4096  # problems, of which the distinct ones are kept
+TEST = 128  # most problems that are held out
 ASK = "\nGive only the final answer."
 
 # short, easy settings, at which a small model has something to learn; others come with reasoning-gym's own
@@ -26,11 +27,14 @@ EASY: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class Reasoning:
-    """One generator of reasoning-gym; the answer is the last number or the whole last line of the response."""
+    """One generator of reasoning-gym; the answer is the last number or the whole last line of the response.
+
+    `options` go to the generator. A quarter of the distinct problems, at most 128, are held out.
+    """
 
     dataset: str
+    options: Frozen[str, Any] = field(default_factory=Frozen)
     max_tokens: int = 48
-    options: dict[str, Any] = field(default_factory=dict, hash=False)
 
     @property
     def name(self) -> str:
@@ -40,7 +44,7 @@ class Reasoning:
         return self._pools[split]
 
     def score(self, problems: Sequence[Problem], completions: Sequence[str]) -> list[float]:
-        judge = self._source("test").score_answer
+        judge = self._source.score_answer
         return [
             float(judge(answer=_answer(text, p.columns["entry"]["answer"]), entry=p.columns["entry"]))
             for p, text in zip(problems, completions, strict=True)
@@ -48,19 +52,14 @@ class Reasoning:
 
     @functools.cached_property
     def _pools(self) -> dict[str, list[Problem]]:
-        """Both pools; a question of the test pool is in no other."""
-        test = {entry["question"]: entry for entry in self._source("test")}
-        train = {entry["question"]: entry for entry in self._source("train") if entry["question"] not in test}
-        pools = {"test": test, "train": train}
-        return {
-            split: [
-                Problem(question + ASK, entry["answer"], columns={"entry": entry}) for question, entry in pool.items()
-            ]
-            for split, pool in pools.items()
-        }
+        """Both pools; no question is in both."""
+        distinct = {entry["question"]: entry for entry in self._source}
+        problems = [Problem(q + ASK, entry["answer"], columns={"entry": entry}) for q, entry in distinct.items()]
+        held_out = min(TEST, len(problems) // 4)
+        return {"test": problems[:held_out], "train": problems[held_out:]}
 
-    @functools.cache  # noqa: B019 - one small object a task
-    def _source(self, split: Split) -> Any:
+    @functools.cached_property
+    def _source(self) -> Any:
         try:
             import reasoning_gym
             from reasoning_gym.factory import DATASETS
@@ -70,7 +69,7 @@ class Reasoning:
             raise UnknownName("task of reasoning-gym", self.dataset, DATASETS)
         options = {**EASY.get(self.dataset, {}), **self.options}
         try:
-            return reasoning_gym.create_dataset(self.dataset, seed=SEEDS[split], size=SIZES[split], **options)
+            return reasoning_gym.create_dataset(self.dataset, seed=1, size=DRAWN, **options)
         except (TypeError, AssertionError, ValueError) as error:
             raise BadTask(f"{self.name} does not take {options}: {error}") from None
 

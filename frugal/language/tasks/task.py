@@ -31,8 +31,12 @@ class Problem:
 class Task(Protocol):
     """Problems and a verifier."""
 
-    name: str
-    max_tokens: int  # of a response
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def max_tokens(self) -> int:
+        """Longest response."""
 
     def problems(self, split: Split) -> Sequence[Problem]:
         """The pool of a split; the same at every call."""

@@ -1,0 +1,197 @@
+"""The command line: the same names as Python. A user's mistake is one message, never a traceback of ours."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from .core.errors import FrugalError
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Reinforcement learning that spends the fewest samples.",
+)
+
+RecipeText = Annotated[str, typer.Argument(help="such as grpo or 'grpo+ead(hot=1.3)+capo' (quote parentheses)")]
+TaskName = Annotated[str, typer.Argument(help="modchain, reasoning:products, problems.jsonl, my_task.py:MyTask, ...")]
+Model = Annotated[str | None, typer.Option(help="folder, hub name or fetched name; default: the task's tiny model")]
+Reward = Annotated[str | None, typer.Option(help="file.py:function, for JSONL files and data sets")]
+Samples = Annotated[int, typer.Option(help="budget in completions")]
+Lora = Annotated[int, typer.Option(help="rank of low-rank adapters; 0 trains all weights")]
+Dtype = Annotated[str, typer.Option(help="auto, float32 or bfloat16")]
+MaxTokens = Annotated[int, typer.Option(help="longest response; 0: what the task asks for")]
+Evaluations = Annotated[int, typer.Option(help="held-out evaluations on an even grid")]
+Threads = Annotated[int, typer.Option(help="processor threads; 0 leaves it to torch")]
+
+
+@app.command()
+def run(
+    recipe: RecipeText,
+    task: TaskName,
+    samples: Samples = 4000,
+    seed: int = 0,
+    out: Path | None = None,
+    model: Model = None,
+    reward: Reward = None,
+    lora: Lora = 0,
+    dtype: Dtype = "auto",
+    max_tokens: MaxTokens = 0,
+    evaluations: Evaluations = 10,
+    threads: Threads = 0,
+    trust_remote_code: bool = False,
+) -> None:
+    """Train with one recipe on one task."""
+    from . import api
+    from .show import Progress, outcome
+
+    chosen = api.parse(recipe)
+    out = out or Path("runs") / f"{task.replace('/', '_').replace(':', '-')}-{_short(recipe)}-{seed}"
+    with Progress(samples, str(chosen)) as bar:
+        done = api.run(
+            chosen,
+            task,
+            samples=samples,
+            seed=seed,
+            out=out,
+            reporter=bar,
+            model=model,
+            reward=reward,
+            lora=lora,
+            dtype=dtype,
+            max_tokens=max_tokens,
+            evaluations=evaluations,
+            threads=threads,
+            trust_remote_code=trust_remote_code,
+        )
+    outcome(done)
+
+
+@app.command()
+def resume(out: Path) -> None:
+    """Go on with an interrupted run, to the very result it would have had."""
+    from . import api
+    from .show import Progress, outcome
+
+    with Progress(None, str(out)) as bar:
+        done = api.resume(out, reporter=bar)
+    outcome(done)
+
+
+@app.command()
+def compare(
+    task: TaskName,
+    arms: Annotated[list[str], typer.Argument(help="recipes; the first is the baseline")],
+    samples: Samples = 4000,
+    seeds: int = 3,
+    out: Path = Path("runs/cmp"),
+    model: Model = None,
+    reward: Reward = None,
+    lora: Lora = 0,
+    dtype: Dtype = "auto",
+    max_tokens: MaxTokens = 0,
+    evaluations: Evaluations = 10,
+    processes: Annotated[int, typer.Option(help="runs at a time; 0: one a core")] = 0,
+) -> None:
+    """Train several recipes over paired seeds; prints a table, draws curves.png."""
+    from .evidence.compare import compare as run_all
+    from .show import Watch, comparison
+
+    with Watch(samples, seeds) as bars:
+        summary = run_all(
+            task,
+            arms,
+            samples=samples,
+            seeds=seeds,
+            out=out,
+            processes=processes or None,
+            watch=bars,
+            model=model,
+            reward=reward,
+            lora=lora,
+            dtype=dtype,
+            max_tokens=max_tokens,
+            evaluations=evaluations,
+        )
+    comparison(summary, out)
+
+
+@app.command(name="list")
+def list_(
+    family: str | None = None,
+    changes: str | None = None,
+    built: Annotated[bool, typer.Option("--built", help="only what can be run")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="for programs")] = False,
+) -> None:
+    """The catalogue: every system, built or planned."""
+    from .catalogue.index import as_row, select
+
+    cards = select(family=family, changes=changes, built=True if built else None)
+    if as_json:
+        print(json.dumps([as_row(card) for card in cards], indent=1))
+        return
+    from .show import catalogue
+
+    catalogue(cards)
+
+
+@app.command()
+def show(name: str, flat: Annotated[bool, typer.Option("--flat", help="every part of the recipe")] = False) -> None:
+    """One system, one base, or a whole recipe."""
+    from .show import describe
+
+    describe(name, flat)
+
+
+@app.command()
+def new(
+    method: Annotated[str, typer.Argument(help="slug of a card, or a name of your own")],
+    base: Annotated[str, typer.Option(help="what it is compared with")] = "grpo",
+    root: Annotated[Path, typer.Option(help="checkout to write into")] = Path(),
+) -> None:
+    """Lay out the files of a new method: head, equation test, experiment."""
+    from .new import lay_out
+
+    for path in lay_out(method, base, root):
+        print(path)
+
+
+@app.command()
+def fetch(name: str, force: bool = False) -> None:
+    """Put a real model into the cache, once."""
+    from .language.fetch import fetch as get
+
+    print(f"{name} is ready: {get(name, force)}\nuse it with: --model {name}")
+
+
+def main() -> None:
+    """Entry point: errors of the user's are one message and exit code 2, a failed run exits with 1."""
+    from .core.run import Stopped
+
+    try:
+        app(standalone_mode=False)
+    except FrugalError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except (Stopped, KeyboardInterrupt, typer.Abort) as stop:
+        saved = f"; go on with: frugal resume {stop.args[0]}" if isinstance(stop, Stopped) and stop.args else ""
+        print(f"stopped{saved}", file=sys.stderr)
+        sys.exit(130)
+    except Exception as error:
+        if hasattr(error, "format_message"):  # what typer found wrong with the command line
+            print(f"error: {error.format_message()}", file=sys.stderr)
+            sys.exit(2)
+        raise
+
+
+def _short(text: Any) -> str:
+    return "".join(c if c.isalnum() or c in "+-.=" else "_" for c in str(text))
+
+
+if __name__ == "__main__":
+    main()

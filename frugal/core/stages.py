@@ -1,0 +1,77 @@
+"""Staged methods: a tuple of (recipe, samples, task), the weights passed on. Runs, compares and resumes like a recipe.
+
+As text: ``sft:1000 then grpo+ead`` or ``grpo:2000@addtrace then grpo``; the last stage takes what is left of the
+budget, and a stage without a task takes the run's.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from .errors import BadRecipe
+from .recipe import Domain, Recipe
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage: `samples` of the budget (None: what is left) on `task` (None: the run's)."""
+
+    recipe: Recipe
+    samples: int | None = None
+    task: Any = None  # a name, or a task object in Python
+
+    def __str__(self) -> str:
+        budget = f":{self.samples}" if self.samples is not None else ""
+        task = f"@{getattr(self.task, 'name', self.task)}" if self.task is not None else ""
+        return f"{self.recipe}{budget}{task}"
+
+
+@dataclass(frozen=True)
+class Stages:
+    """Stages in order; all but the last say how many samples they take."""
+
+    stages: tuple[Stage, ...]
+
+    def __post_init__(self) -> None:
+        if not self.stages:
+            raise BadRecipe("stages are empty; give at least one")
+        for stage in self.stages[:-1]:
+            if not stage.samples:
+                raise BadRecipe(f"the stage {stage} does not say how many samples it takes; write {stage.recipe}:1000")
+        if len({stage.recipe.domain.name for stage in self.stages}) > 1:
+            raise BadRecipe(f"{self}: all stages of a run belong to one domain")
+
+    def __str__(self) -> str:
+        return " then ".join(map(str, self.stages))
+
+    @property
+    def domain(self) -> Domain:
+        return self.stages[0].recipe.domain
+
+    def as_data(self) -> dict[str, Any]:
+        """JSON-ready: the text that rebuilds it, and each stage's parts for the reader."""
+        return {"recipe": str(self), "stages": [stage.recipe.as_data() for stage in self.stages]}
+
+    def ends(self, samples: int) -> list[int]:
+        """Samples at which each stage ends, for a budget of `samples`. Raises `BadRecipe` if they do not fit."""
+        ends: list[int] = []
+        for stage in self.stages:
+            ends.append((ends[-1] if ends else 0) + stage.samples if stage.samples else samples)
+        if ends[-1] != samples or any(b <= a for a, b in zip([0, *ends], ends, strict=False)):
+            raise BadRecipe(f"{self}: the stages end at {ends} samples, and the budget is {samples}")
+        return ends
+
+
+def as_stages(recipe: Recipe | Stages) -> Stages:
+    """A recipe as its only stage."""
+    return recipe if isinstance(recipe, Stages) else Stages((Stage(recipe),))
+
+
+def split_stage(text: str) -> tuple[str, int | None, str | None]:
+    """``recipe[:samples][@task]`` in its three pieces."""
+    match = re.fullmatch(r"\s*(.+?)(?::(\d+))?(?:@(\S+))?\s*", text)
+    if match is None:
+        raise BadRecipe(f"{text!r} is no stage; write recipe, recipe:samples or recipe:samples@task")
+    return match.group(1), int(match.group(2)) if match.group(2) else None, match.group(3)

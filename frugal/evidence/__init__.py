@@ -1,0 +1,1 @@
+"""Evidence: comparisons over paired seeds, with intervals and a picture."""

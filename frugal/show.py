@@ -1,0 +1,183 @@
+"""What the command line shows: progress, tables, cards."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import importlib.util
+import textwrap
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bars
+from rich.table import Table
+
+from .catalogue.index import Card, cards, find
+from .core.recipe import Recipe
+from .registry import bases, methods, recipe
+
+if TYPE_CHECKING:
+    from .core.run import Run
+    from .evidence.compare import Job
+
+out, err = Console(), Console(stderr=True)
+
+
+def _bars() -> Bars:
+    return Bars(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("samples"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+        console=err,
+    )
+
+
+class Progress:
+    """A bar over the samples of one run, with the latest scores; is the run's reporter."""
+
+    def __init__(self, samples: int | None, title: str):
+        self.bars, self.notes = _bars(), {"train": "", "evaluation": ""}
+        self.task = self.bars.add_task(title, total=samples, note="loading")
+
+    def __enter__(self) -> Progress:
+        self.bars.start()
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self.bars.stop()
+
+    def __call__(self, run: Run, line: dict[str, Any]) -> None:
+        key, word = ("score", "score") if line["kind"] == "train" else ("greedy", "held-out")
+        self.notes[line["kind"]] = f"{word} {line[key]:.2f}"
+        self.bars.update(
+            self.task,
+            total=run.budget,
+            completed=line["samples"],
+            note="  ".join(note for note in self.notes.values() if note),
+        )
+
+
+class Watch:
+    """A bar for each arm of a comparison, over the samples of all its seeds."""
+
+    def __init__(self, samples: int, seeds: int):
+        self.bars, self.total = _bars(), samples * seeds
+        self.tasks: dict[str, Any] = {}
+
+    def __enter__(self) -> Watch:
+        self.bars.start()
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self.bars.stop()
+
+    def __call__(self, spent: dict[Job, int]) -> None:
+        for arm in dict.fromkeys(job.arm for job in spent):
+            if arm not in self.tasks:
+                self.tasks[arm] = self.bars.add_task(arm, total=self.total, note="")
+            self.bars.update(self.tasks[arm], completed=sum(n for job, n in spent.items() if job.arm == arm))
+
+
+def outcome(run: Run) -> None:
+    """Held-out accuracy before and after, what it cost, what each patch did, where it lies."""
+    lines = [line for line in run.curve if line["kind"] == "evaluation"]
+    table = Table("held-out", "before", "after", box=None)
+    for name in lines[0]:
+        if name not in ("kind", "round", "samples"):
+            table.add_row(name, f"{lines[0][name]:.3f}", f"{lines[-1][name]:.3f}")
+    out.print(table)
+    spent = run.ledger
+    out.print(
+        f"spent: {spent.samples} samples, {spent.tokens} tokens, {spent.gradient_steps} gradient steps, "
+        f"{spent.rejected_groups} rejected groups, {spent.seconds:.0f} s (evaluation {spent.evaluation.samples} "
+        f"samples, {spent.evaluation.seconds:.0f} s)"
+    )
+    trained = [line for line in run.curve if line["kind"] == "train"]
+    for path in sorted({path for line in trained for path in line["patches"]}):
+        values = [line["patches"][path] for line in trained if path in line["patches"]]
+        out.print(f"{path}: mean {sum(values) / len(values):.4g}")
+    if run.out:
+        out.print(f"written to {run.out}: curve.jsonl, completions/, model/")
+
+
+def comparison(summary: dict[str, Any], folder: Path) -> None:
+    """The table of a comparison: every seed, mean with interval, difference from the first arm."""
+    table = Table(
+        title=f"{summary['task']}, {summary['samples']} samples, {summary['seeds']} seeds: final {summary['metric']}",
+        box=None,
+        padding=(0, 2, 0, 0),
+    )
+    for head in ("recipe", "each seed", "mean [95%]", "difference [95%]", "area under curve", "seconds"):
+        table.add_column(head)
+    for i, row in enumerate(summary["arms"]):
+        seconds = sum(ledger["seconds"] for ledger in row["ledger"]) / summary["seeds"]
+        table.add_row(
+            row["arm"],
+            " ".join(f"{y:.2f}" for y in row["final"]),
+            f"{row['final_mean']:.2f} {_interval(row['final_interval'])}",
+            f"{row['final_difference']:+.2f} {_interval(row['final_difference_interval'])}" if i else "",
+            f"{row['area_mean']:.2f} {_interval(row['area_interval'])}",
+            f"{seconds:.0f}",
+        )
+    out.print(table)
+    out.print(f"curves: {folder / 'curves.png'}   all figures: {folder / 'summary.json'}")
+
+
+def _interval(bounds: list[float | None]) -> str:
+    low, high = bounds
+    return f"[{low:.2f}, {high:.2f}]" if low is not None and high is not None else "[one seed]"
+
+
+def catalogue(chosen: list[Card]) -> None:
+    """One line a card."""
+    table = Table("slug", "family", "changes", "status", "title", box=None)
+    for card in chosen:
+        table.add_row(card.slug, card.family, " ".join(card.changes), card.status, card.title)
+    out.print(table)
+    out.print(f"{len(chosen)} systems; bases: {', '.join(bases())}")
+
+
+def describe(name: str, flat: bool) -> None:
+    """A card with the head of its method file, or a recipe with its parts."""
+    if not flat and name in cards():
+        card = find(name)
+        out.print(
+            f"[bold]{card.slug}[/]  {card.title} ({card.year}"
+            f"{', arXiv ' + card.arxiv if card.arxiv else ''})  {card.family}, {card.kind}, {card.status}"
+        )
+        out.print(textwrap.fill(card.idea, 100))
+        out.print(f"paper: {card.headline}", highlight=False)
+        if name in methods():
+            spec = importlib.util.find_spec(methods()[name])
+            assert spec is not None and spec.origin is not None
+            out.print(
+                "\n" + (ast.get_docstring(ast.parse(Path(spec.origin).read_text())) or ""),
+                highlight=False,
+                markup=False,
+                soft_wrap=True,
+            )
+        return
+    whole = recipe(name)
+    if name in bases():
+        out.print(f"[bold]{name}[/]  {bases()[name].__doc__}", highlight=False, soft_wrap=True)
+    parts(whole)
+
+
+def parts(whole: Recipe) -> None:
+    """Every place of the loop in the order of data flow, with what fills it and whose it is; then the settings."""
+    table = Table("part", "owner", "filled with", box=None)
+    for place, kind in whole.domain.slots.items():
+        filled = {path: part for path, part in whole.parts.items() if path == place or path.startswith(place + ".")}
+        for path, part in filled.items():
+            table.add_row(path, whole.owner(path), escape(str(part)))
+        if not filled:
+            table.add_row(f"[dim]{place}", "", f"[dim]nothing: {escape(kind.signature)}")
+    out.print(table)
+    settings = whole.settings
+    out.print("settings: " + ", ".join(f"{f.name}={getattr(settings, f.name)}" for f in dataclasses.fields(settings)))

@@ -1,0 +1,34 @@
+"""What the contract and pair suites share: all methods found, and a run small enough to repeat often."""
+
+import importlib
+from types import ModuleType
+
+import torch
+
+import frugal
+from frugal.core.recipe import Recipe
+from frugal.registry import methods
+
+LANGUAGE = {slug: module for slug, module in methods().items() if module.startswith("frugal.language.")}
+
+
+def module(slug: str) -> ModuleType:
+    return importlib.import_module(LANGUAGE[slug])
+
+
+def base_of(slug: str) -> str:
+    """The base that a method is tested on: grpo, unless its file names another one."""
+    return getattr(module(slug), "BASE", "grpo")
+
+
+def weights_after(recipe: Recipe | str, seed: int = 0, rounds: int = 2) -> torch.Tensor:
+    """All weights after a run of two rounds of 4 prompts x 8 responses on the shipped model, as one vector."""
+    run = frugal.run(recipe, "modchain", samples=32 * rounds, seed=seed, evaluations=1, eval_problems=4, threads=1)
+    return torch.cat([p.detach().flatten() for p in run.net.model.parameters()])
+
+
+def small(text: str) -> str:
+    """The recipe with its base made small: 4 prompts x 8 responses, and a step large enough to see."""
+    base, plus, patches = text.partition("+")
+    size = "prompts=32" if base in ("ppo", "sft") else "prompts=4, group=8"
+    return f"{base}({size}, lr=1e-3){plus}{patches}"

@@ -1,0 +1,113 @@
+"""The contract that every method passes. New methods join by existing."""
+
+import ast
+import dataclasses
+import inspect
+import re
+
+import pytest
+import torch
+
+import frugal
+from frugal.catalogue.index import cards
+from frugal.core.recipe import Patch
+from frugal.registry import find, recipe
+from tests.every import LANGUAGE, base_of, module, small, weights_after
+
+slugs = pytest.mark.parametrize("slug", sorted(LANGUAGE))
+HEAD = ("Changes", "Source", "Ours", "Leans on", "Experiment")
+
+
+def test_all_were_found():
+    assert len(LANGUAGE) >= 6
+    assert {"ead", "capo", "remax", "ngrpo", "lp-reg", "online-difficulty"} <= set(LANGUAGE)
+
+
+def on_base(slug: str, options: str = "") -> str:
+    return small(f"{base_of(slug)}+{slug}{options}")
+
+
+def texts(slug: str, name: str) -> str | None:
+    """Options of the method's file as recipe text: NEUTRAL, or VISIBLE where the defaults do nothing on a tiny task."""
+    options = getattr(module(slug), name, None)
+    return (
+        None if options is None else f"({', '.join(f'{k}={v!r}' for k, v in options.items())})".replace("inf", "1e999")
+    )
+
+
+@slugs
+def test_head_is_complete(slug):
+    head = ast.get_docstring(ast.parse(inspect.getsource(module(slug))))
+    first, rest = head.split("\n", 1)
+    assert first.endswith(".") and len(first) < 120
+    for word in HEAD:
+        assert re.search(rf"^{word} +\S", rest, re.MULTILINE), f"the head lacks {word}"
+    assert slug not in cards() or cards()[slug].arxiv in rest
+    assert "TODO" not in inspect.getsource(module(slug))
+
+
+@slugs
+def test_one_public_function_of_the_same_name(slug):
+    public = [n for n, f in vars(module(slug)).items() if inspect.isfunction(f) and hasattr(f, "__wrapped__")]
+    assert public.count(slug.replace("-", "_")) == 1
+    assert isinstance(find(slug)(), Patch) and find(slug).__doc__
+
+
+@slugs
+def test_only_declared_parts_change(slug):
+    plain, patched = recipe(base_of(slug)), recipe(f"{base_of(slug)}+{slug}")
+    touched = find(slug)().touches()
+    changed = {p for p in plain.parts.keys() | patched.parts.keys() if plain.parts.get(p) != patched.parts.get(p)}
+    settings = {
+        f.name
+        for f in dataclasses.fields(plain.settings)
+        if getattr(plain.settings, f.name) != getattr(patched.settings, f.name)
+    }
+    assert changed | settings
+    assert all(any(t == c or t.startswith(c + ".") for t in touched) for c in changed | settings)
+
+
+@slugs
+def test_text_round_trip(slug):
+    text = f"{base_of(slug)}+{slug}"
+    assert str(recipe(text)) == text and recipe(str(recipe(text))) == recipe(text)
+
+
+@slugs
+def test_repeats_bit_for_bit_and_leaks_nothing_between_seeds(slug):
+    chosen = recipe(on_base(slug))
+    first, other, again = (weights_after(chosen, seed) for seed in (0, 1, 0))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+@slugs
+def test_has_an_effect(slug):
+    options = texts(slug, "VISIBLE") or ""
+    assert not torch.equal(weights_after(on_base(slug, options)), weights_after(small(base_of(slug))))
+
+
+@slugs
+def test_is_its_base_at_the_neutral_value(slug):
+    options = texts(slug, "NEUTRAL")
+    if options is None:
+        pytest.skip("no neutral value")
+    assert torch.equal(weights_after(on_base(slug, options)), weights_after(small(base_of(slug))))
+
+
+@slugs
+def test_shapes_and_dtypes_are_kept(slug):
+    seen = []
+    run = frugal.run(
+        on_base(slug),
+        "modchain",
+        samples=32,
+        evaluations=1,
+        eval_problems=4,
+        threads=1,
+        reporter=lambda r, line: seen.append(line),
+    )
+    line = next(line for line in seen if line["kind"] == "train")
+    assert all(isinstance(v, (int, float)) and v == v for k, v in line.items() if k not in ("kind", "patches"))
+    assert all(p.dtype == torch.float32 for p in run.net.model.parameters())
+    assert any(path.endswith(slug) or recipe(on_base(slug)).owner(path) == slug for path in recipe(on_base(slug)).parts)
