@@ -60,7 +60,7 @@ def test_equation_by_hand():
     assert {part}(strength=2.0)(batch).tolist() == [[2.0, 2.0], [2.0, 0.0]]
 '''
 
-EXPERIMENT = '''"""Does {slug} need fewer samples than {base}? Name the property of the task that the method exploits."""
+EXPERIMENT = '''"""Does {slug} need fewer samples than {base}? Name the task's property that it exploits."""
 
 import frugal
 

@@ -5,7 +5,7 @@ from itertools import combinations
 import pytest
 import torch
 
-from frugal.core.errors import Clash
+from frugal.core.errors import BadRecipe
 from frugal.registry import bases, recipe
 from tests.every import LANGUAGE, base_of, small, weights_after
 
@@ -13,11 +13,13 @@ PAIRS = list(combinations(sorted(LANGUAGE), 2))
 
 
 def built(text: str):
-    """The recipe, or the message of its clash."""
+    """The recipe, or the message of its clash, or of what it lacks."""
     try:
-        return recipe(text)
-    except Clash as clash:
-        return str(clash)
+        made = recipe(text)
+        made.check()
+    except BadRecipe as refused:
+        return str(refused)
+    return made
 
 
 def test_all_pairs_were_found():

@@ -197,7 +197,7 @@ class Recipe:
         for patch in self.patches:
             for trait, why in patch.leans_on.items():
                 if trait not in given:
-                    raise BadRecipe(f"{patch.name} leans on a recipe that {trait}, and none of {self} does: {why}")
+                    raise BadRecipe(f"{patch.name} leans on a recipe that {trait}, and nothing in {self} does: {why}")
 
     def as_data(self) -> dict[str, Any]:
         """JSON-ready: the text that rebuilds the recipe, and its parts and settings for the reader."""
@@ -234,8 +234,10 @@ class Recipe:
 
     @functools.cached_property
     def _settings(self) -> Any:
-        chosen: dict[str, Any] = {}
-        for patch in (self.base, *self.patches):
+        chosen: dict[str, Any] = dict(self.base.set)
+        for patch in self.patches:  # a setting that a patch silences falls back to the loop's own
+            chosen = {k: v for k, v in chosen.items() if k not in patch.silences}
+        for patch in self.patches:
             chosen.update(patch.set)
         return self.domain.settings(**chosen)
 

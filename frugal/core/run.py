@@ -78,6 +78,7 @@ class Run:
         self.ledger, self.clock = Ledger(), 0
         self.curve: list[dict[str, Any]] = []
         self.net: Any = None  # the policy, for parts that begin
+        self.settings: Any = None  # the loop's, as numbers at this round
         self.state: dict[str, Any] | None = None  # what `load` found, until the loop takes it
         self.reporter = reporter
         self._rows: list[dict[str, Any]] = []  # completions since the last checkpoint

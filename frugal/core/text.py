@@ -91,7 +91,8 @@ def _value(node: ast.expr, text: str, at: int) -> Any:
             why = f"a schedule has a start and an end: {node.func.id}(1e-4, 0)"
             raise BadRecipe(_point(text, at, node, why)) from None
     try:
-        return ast.literal_eval(node)
+        value = ast.literal_eval(node)
+        return tuple(value) if isinstance(value, list) else value
     except (ValueError, TypeError):
         why = "is not a number, a quoted word, True, False, None, a tuple of these, or a schedule"
         raise BadRecipe(_point(text, at, node, f"{why} ({', '.join(SCHEDULES)})")) from None

@@ -44,13 +44,12 @@ def train(recipe: Recipe, task: Task, net: Policy, run: Run, evaluation: Evaluat
         net.freeze_reference()
     p = Live(recipe, run)
     settings = settled(recipe.settings, evaluation.limit, net)
-    s = settings.at(run.progress)
     optimiser = Optimiser(net.trainable())
     resume(run, optimiser, p)
     sampler = Sampler(net, task, run.ledger, p.temperature or None, columns.get("old", {}))
     while run.left():
         began = time.monotonic()
-        s = settings.at(run.progress)
+        s = run.settings = settings.at(run.progress)
         net.temperature, sampler.limit = s.temperature, s.max_tokens
         optimiser.weight_decay, optimiser.max_grad_norm = s.weight_decay, s.max_grad_norm
         evaluation.when_due(net, run)
@@ -163,7 +162,7 @@ def minibatches(batch: Rows, s: Settings, run: Run) -> Iterator[tuple[Rows, bool
 
 
 def settled(settings: Settings, limit: int, net: Policy) -> Settings:
-    """The settings with what was left to the task (the longest response, `limit`) and to the model (the learning rate)."""
+    """The settings with what was left to the task (`limit`, the longest response) and to the model (`lr`)."""
     lr = settings.lr if settings.lr is not None else 1e-4 if net.size < SMALL_MODEL else 1e-5
     return replace(settings, lr=lr, max_tokens=settings.max_tokens or limit)
 

@@ -28,6 +28,7 @@ from .parts import (
 )
 from .slots import LANGUAGE
 
+GROUPED = ("compares a group's rewards",)
 PLAIN = {"start.state": FromProblem(), "act.collect": Whole(), "learn.policy": Causal()}
 
 
@@ -37,7 +38,7 @@ def _kl(beta: float, path: str, part: type) -> dict[str, Any]:
     return {path: part(beta)} if beta else {}
 
 
-def _on_policy(advantage: Any, beta: float, settings: dict[str, Any]) -> Patch:
+def _on_policy(advantage: Any, beta: float, settings: dict[str, Any], gives: tuple[str, ...] = ()) -> Patch:
     """REINFORCE with some advantage: the sum over tokens of -A log pi, divided by a constant."""
     return Patch(
         fill=PLAIN
@@ -45,6 +46,7 @@ def _on_policy(advantage: Any, beta: float, settings: dict[str, Any]) -> Patch:
         add=_kl(beta, "credit.rewards.kl", KLReward),
         set={"mean": "constant"} | settings,
         silences=("learn.clip", "unit", "epochs", "minibatches"),
+        gives=gives,
     )
 
 
@@ -56,6 +58,7 @@ def grpo(clip: float = 0.2, beta: float = 0.0, **settings: Any) -> Patch:
         | {"credit.advantage": GroupRelative(), "learn.clip": Clip(clip, clip), "learn.surrogate": PPOClip()},
         add=_kl(beta, "learn.terms.kl", KLTerm),
         set=settings,
+        gives=GROUPED,
     )
 
 
@@ -71,6 +74,7 @@ def dr_grpo(clip: float = 0.2, beta: float = 0.0, **settings: Any) -> Patch:
         },
         add=_kl(beta, "learn.terms.kl", KLTerm),
         set={"mean": "constant"} | settings,
+        gives=GROUPED,
     )
 
 
@@ -85,6 +89,7 @@ def dapo(low: float = 0.2, high: float = 0.28, overlong: float = 0.2, **settings
         add={"start.keep.spread": Spread(), **({"credit.rewards.overlong": Overlong(overlong)} if overlong else {})},
         set={"mean": "token"} | settings,
         rejects=("all-wrong", "all-right"),
+        gives=GROUPED,
     )
 
 
@@ -95,6 +100,7 @@ def gspo(low: float = 3e-4, high: float = 4e-4, beta: float = 0.0, **settings: A
         fill=PLAIN | {"credit.advantage": GroupRelative(), "learn.clip": Clip(low, high), "learn.surrogate": PPOClip()},
         add=_kl(beta, "learn.terms.kl", KLTerm),
         set={"unit": "rollout"} | settings,
+        gives=GROUPED,
     )
 
 
@@ -108,6 +114,7 @@ def cispo(high: float = 4.0, **settings: Any) -> Patch:
         fill=PLAIN
         | {"credit.advantage": GroupRelative(), "learn.clip": Clip(1.0, high), "learn.surrogate": ClippedWeight()},
         set={"mean": "token"} | settings,
+        gives=GROUPED,
     )
 
 
@@ -117,7 +124,7 @@ def rloo(beta: float = 0.0, **settings: Any) -> Patch:
 
     The loss sums over a response's tokens (divided by a constant). On-policy: one step a round.
     """
-    return _on_policy(LeaveOneOut(), beta, settings)
+    return _on_policy(LeaveOneOut(), beta, settings, GROUPED)
 
 
 @base(LANGUAGE)

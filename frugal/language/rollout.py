@@ -56,7 +56,7 @@ class Sampler:
             going = [b for b in going if done[b] and self._hear(each[b], tapes[b], contexts, b, room, done)]
             turn += 1
         self.spent.samples += len(each)
-        return self._rows(each, tapes, done)
+        return self._rows(each, tapes, done, greedy)
 
     def _hear(
         self,
@@ -82,7 +82,7 @@ class Sampler:
         contexts[b] = ask.prompt + tuple(int(t) for piece in tape for t in piece["tokens"])
         return True
 
-    def _rows(self, each: list[Ask], tapes: list[list[dict[str, Tensor]]], done: Tensor) -> Rows:
+    def _rows(self, each: list[Ask], tapes: list[list[dict[str, Tensor]]], done: Tensor, greedy: Tensor) -> Rows:
         """Join each row's pieces; what the environment said is not own and has no log-probability."""
 
         def stack(name: str) -> Tensor:
@@ -117,6 +117,7 @@ class Sampler:
             done=done,
             counts=torch.tensor([ask.counts for ask in each]),
             trains=torch.tensor([ask.trains for ask in each]),
+            greedy=greedy,
             length=torch.tensor([sum(len(p["tokens"]) for p in tape) for tape in tapes]),
             limit=self.limit,
             columns={f"old.{name}": stack(name) for name in self.columns},
@@ -144,6 +145,7 @@ def rows_of_text(asks: Sequence[Ask], texts: Sequence[str], net: Policy, limit: 
         done=whole <= limit,
         counts=yes,
         trains=yes,
+        greedy=~yes,
         length=length,
         limit=limit,
     )

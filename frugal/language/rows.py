@@ -53,6 +53,7 @@ class Rows:
     done: Tensor  # [B] bool: ended by itself; False: cut at the token limit
     counts: Tensor  # [B] bool: enters group statistics
     trains: Tensor  # [B] bool: enters the surrogate
+    greedy: Tensor  # [B] bool: not sampled, each token the likeliest
     length: Tensor  # [B] int64: positions, observations included
     limit: int  # most positions that a response may have
     columns: dict[str, Tensor] = field(default_factory=dict)  # [B,T,...]
@@ -116,7 +117,7 @@ class Rows:
         )
 
     def at_end(self, value: Tensor) -> Tensor:
-        """value [B] placed at each rollout's last own position, 0 elsewhere. [B,T]"""
+        """value [B] placed at each rollout's last own position (the first of all if it has none), 0 elsewhere. [B,T]"""
         out = torch.zeros(self.tokens.shape, dtype=value.dtype)
         position = torch.arange(self.tokens.shape[1]).expand_as(self.own)
         last = torch.where(self.own, position, 0).max(1).values if self.tokens.shape[1] else None

@@ -260,3 +260,8 @@ def test_python_refuses_what_text_refuses():
     with pytest.raises(UnknownName, match="unknown option of online-difficulty 'lo'; did you mean 'low'"):
         online_difficulty(lo=0.1)
     assert isinstance(ead(), Patch)
+
+
+def test_what_a_patch_silences_falls_back_to_the_loops_own():
+    assert recipe("ppo").settings.epochs == 2
+    assert recipe("ppo+remax").settings.epochs == 1

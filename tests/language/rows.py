@@ -28,6 +28,7 @@ def rows(scores: Sequence[float], lengths: Sequence[int], groups: Sequence[int] 
         done=yes,
         counts=yes,
         trains=yes,
+        greedy=~yes,
         length=length,
         limit=limit,
     )

@@ -1,26 +1,17 @@
-"""Mistakes with losses, statistics and options that the field keeps making; the numbers are those of its list."""
+"""Mistakes with losses and statistics that the field keeps making; the numbers are those of its list."""
 
-import importlib
-import inspect
 import math
-import re
-from dataclasses import dataclass, fields
-from pathlib import Path
+from dataclasses import dataclass
 from unittest import mock
 
 import pytest
 import torch
 
-import frugal
-from frugal.core.errors import BadRecipe, RunFailed
+from frugal.core.errors import RunFailed
 from frugal.core.recipe import Patch
-from frugal.core.schedule import linear
 from frugal.language import capo, cispo, dapo, dr_grpo, grpo, gspo, lp_reg, ppo, reinforce, rloo
 from frugal.language.gradient import split
-from frugal.language.parts import KLTerm
-from frugal.language.slots import Settings
 from frugal.maths import k1, k2, k3
-from frugal.registry import bases, find, methods
 from tests.language.tinyrun import (
     Constant,
     Dialogue,
@@ -145,7 +136,7 @@ def test_pitfall_02_what_is_masked_leaves_the_denominator_too(place, mean):
 
 
 @pytest.mark.parametrize("base", [grpo, dr_grpo, dapo, gspo, cispo, rloo])
-@pytest.mark.parametrize("value", [0.1, 1 / 3, 0.7, 1e6])
+@pytest.mark.parametrize("value", [0.1, 1e6])
 @pytest.mark.parametrize("group", [1, 3, 7])
 def test_pitfall_06_one_reward_or_equal_ones_teach_exactly_nothing(base, value, group):
     """Not even rounding: Adam would blow 1e-8 up to a full step."""
@@ -252,104 +243,6 @@ def test_pitfall_07_value_and_gradient_of_each_penalty(recipe, value, gradient):
         assert max(float(g.abs().max()) for g in seen.values()) < 0.01
 
 
-# -- 8: temperature -------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("temperature", [0.6, linear(0.6, 1.6)])
-def test_pitfall_08_every_log_probability_and_entropy_is_at_the_policys_temperature(temperature):
-    """Evaluations at temperature 1 lie between the rounds."""
-    seen, reference = [], policy(5)
-    recipe = grpo(beta=0.1, temperature=temperature, prompts=2, group=4, lr=0)
-    recipe = recipe + spy(seen, old_entropy=entropy, now_entropy=entropy, ref_entropy=entropy)
-    with reference_is(reference):
-        run = launch(recipe, samples=24, evaluations=3)
-    assert len([line for line in run.curve if line["kind"] == "evaluation"]) == 4 and len(seen) == 3
-    for i, (now, mini) in enumerate(seen):
-        tau = 0.6 if temperature == 0.6 else 0.6 + i / 3
-        for net, logp, H in (
-            (policy(), now.logp, now["entropy"]),
-            (policy(), mini.old, mini.columns["old.entropy"]),
-            (reference, mini.columns["ref.logp"], mini.columns["ref.entropy"]),
-        ):
-            for b, wanted in enumerate(each_by_hand(exact(net), mini, tau)):
-                torch.testing.assert_close(logp[b][mini.own[b]].double(), wanted, atol=1e-5, rtol=0)
-            first = (exact(net)(torch.tensor([mini.prompts[0]])).logits[0, -1] / tau).softmax(-1)
-            assert float(H[0, 0]) == pytest.approx(-float((first * first.log()).sum()), abs=1e-5)
-
-
-# -- 15: an option acts or raises -----------------------------------------------------------------------------
-
-OTHER = {  # another value for each option; the run below makes every one of them matter
-    **{"clip": 0.01, "low": (0.01, 0.9), "high": (0.01, 9.0), "beta": 0.5, "overlong": 0.9, "gamma": 0.5, "lam": 0.5},
-    **{"critic_lr": 1e-2, "prompts": 3, "group": 3, "max_tokens": 5, "temperature": 0.5, "epochs": 3},
-    **{"minibatches": 2, "lr": 1e-3, "weight_decay": 0.5, "max_grad_norm": 1e-3},
-}
-WORDS = {"unit": ("token", "turn", "rollout"), "mean": ("token", "rollout", "constant")}
-
-
-class Chatter(Dialogue):
-    max_tokens = 7
-
-    def reply(self, problem, turns):
-        return "f" if len(turns) < 2 else None
-
-    def demonstrate(self, problem, random):
-        return "ab" * random.randint(1, 3)
-
-
-def after(recipe):
-    net = policy()
-    launch(recipe, Chatter(), net, samples=16)
-    return weights(net)
-
-
-@pytest.mark.parametrize("name", sorted(bases()))
-def test_pitfall_15_an_option_acts_or_raises(name):
-    make = bases()[name]
-    plain = {"prompts": 2, "lr": 3e-2}
-    for key, value in {"epochs": 2, "group": 4}.items():
-        plain |= {key: value} if accepts(make, key, value) else {}
-    own = [n for n, p in inspect.signature(make).parameters.items() if p.kind is not p.VAR_KEYWORD]
-    before, acted, refused = after(make(**plain)), [], []
-    for option in [*own, *(f.name for f in fields(Settings))]:
-        values = [v for v in values_of(option) if v != getattr(make(**plain).settings, option, None)]
-        if not all(accepts(make, option, value) for value in values):
-            refused.append(option)
-            continue
-        acted.append(option)
-        changed = [not torch.equal(after(make(**plain | {option: value})), before) for value in values]
-        assert all(changed) if option in WORDS else any(changed), f"{name}({option}={values})"
-    settings = {f.name for f in fields(Settings)}
-    assert set(acted) | set(refused) == settings | set(own) and len(settings) == 11
-    assert {"lr", "max_tokens", "prompts", "weight_decay", "max_grad_norm", "mean"} <= set(acted)
-
-
-def values_of(option):
-    values = WORDS[option] if option in WORDS else OTHER[option]
-    return values if isinstance(values, tuple) else (values,)
-
-
-def accepts(make, option, value):
-    try:
-        make(**{option: value})
-    except BadRecipe:
-        return False
-    return True
-
-
-@pytest.mark.parametrize("option,start,end", [("weight_decay", 0.0, 0.5), ("max_grad_norm", 1.0, 1e-3), ("lr", 0, 1)])
-def test_pitfall_15_a_schedule_acts_after_the_first_round_too(option, start, end):
-    """The first round is at the schedule's start, so it alone cannot tell."""
-    plain = {"prompts": 2, "group": 4, "lr": 1e-2}
-    one, other = (after(grpo(**plain | {option: value})) for value in (start, linear(start, end)))
-    assert not torch.equal(one, other)
-
-
-def test_pitfall_15_dtype_acts_on_a_shipped_model_too():
-    run = frugal.run(grpo(prompts=2, group=2), "modchain", samples=4, dtype="bfloat16", evaluations=1, eval_problems=1)
-    assert {p.dtype for p in run.net.model.parameters()} == {torch.bfloat16}
-
-
 # -- 18: ratios of whole responses ----------------------------------------------------------------------------
 
 
@@ -423,48 +316,3 @@ def test_pitfall_20_the_divisor_is_the_limit_and_not_the_padded_length(limit, wi
         launch(dr_grpo(prompts=1, group=4) + given(rows) + spy(seen), net=net, samples=4)
     sums = [x.sum() for x in each_by_hand(model, rows)][:4]
     assert_gradient(grads[0], -(sums[1] + sums[3] - sums[0] - sums[2]) / 2 / (4 * limit), model)
-
-
-# -- 22: limits -----------------------------------------------------------------------------------------------
-
-NEUTRAL = {slug: getattr(importlib.import_module(module), "NEUTRAL", None) for slug, module in methods().items()}
-LANGUAGE = sorted(slug for slug, module in methods().items() if module.startswith("frugal.language.") and NEUTRAL[slug])
-TWINS = {
-    "gspo is grpo by rollout": lambda: (gspo(low=0.2, high=0.2, **MORE), grpo(unit="rollout", **MORE)),
-    "dapo is grpo by token": lambda: (dapo(low=0.2, high=0.2, overlong=0, **MORE), grpo(mean="token", **MORE)),
-    "no penalty": lambda: (grpo(beta=0.0, **MORE), grpo(**MORE)),
-    "a penalty of weight zero": lambda: (
-        grpo(**MORE) + Patch(add={"learn.terms": KLTerm(0.0)}, name="zero"),
-        grpo(**MORE),
-    ),
-    "no decay": lambda: (grpo(weight_decay=0.0, **MORE), grpo(**MORE)),
-    "a schedule that stands still": lambda: (grpo(temperature=linear(0.7, 0.7), **MORE), grpo(temperature=0.7, **MORE)),
-}
-MORE = {"prompts": 2, "group": 4, "lr": 1e-2, "epochs": 2}
-
-
-def test_pitfall_22_all_neutral_values_were_found():
-    assert {"ead", "capo", "ngrpo", "lp-reg", "online-difficulty"} <= set(LANGUAGE)
-
-
-@pytest.mark.parametrize("slug", LANGUAGE)
-def test_pitfall_22_a_method_at_its_neutral_value_is_its_base_bit_for_bit(slug):
-    base = bases()[getattr(importlib.import_module(methods()[slug]), "BASE", "grpo")]
-    assert torch.equal(after(base(**MORE) + find(slug)(**NEUTRAL[slug])), after(base(**MORE)))
-
-
-@pytest.mark.parametrize("name", TWINS)
-def test_pitfall_22_one_base_is_the_limit_of_another(name):
-    one, other = TWINS[name]()
-    assert one != other or name == "no penalty" or name == "no decay"
-    assert torch.equal(after(one), after(other)) and not torch.equal(after(one), weights(policy()))
-
-
-# -- all of them ----------------------------------------------------------------------------------------------
-
-
-def test_every_pitfall_has_a_test():
-    here = Path(__file__).parent
-    files = ["test_pitfalls_data.py", "test_pitfalls_loss.py", "test_pitfalls_resume.py"]
-    names = [n for f in files for n in re.findall(r"^def test_pitfall_(\d\d)_", (here / f).read_text(), re.MULTILINE)]
-    assert {int(n) for n in names} == set(range(1, 23)) and len(names) >= 50

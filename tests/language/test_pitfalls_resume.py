@@ -20,7 +20,7 @@ from frugal.core.run import Run
 from tests.language.tinyrun import Dialogue, saved, weights
 
 HERE = Path(__file__)
-SAMPLES = 48
+SAMPLES = 40
 
 RECIPES = {  # a critic, a part with a memory and schedules; then filters, annealing and several steps a round
     "ppo": f"ppo(prompts=8, lr=linear(1e-2, 1e-3), beta=0.1, weight_decay=linear(0.0, 0.1))+{HERE}:remembers",
@@ -75,7 +75,7 @@ def checkpoints_every_other_round():
 
 
 def begin(name, model, out, reporter=None):
-    options = {"samples": SAMPLES, "seed": 3, "evaluations": 3, "eval_problems": 2, "eval_k": 2, "threads": 1}
+    options = {"samples": SAMPLES, "seed": 3, "evaluations": 3, "eval_problems": 2, "eval_k": 1, "threads": 1}
     return frugal.run(RECIPES[name], Dialogue(), model=model, dtype="float32", out=out, reporter=reporter, **options)
 
 
@@ -97,7 +97,7 @@ def finished(request, tmp_path_factory):
     with checkpoints_every_other_round():
         begin(request.param, model, folder / "out")
     curve, tables, *_ = result = left_behind(folder / "out")
-    assert len(curve) >= 9 and len(tables) == 3 and tables[:2] == ["00000002.parquet", "00000004.parquet"]
+    assert len(curve) >= 8 and len(tables) == 3 and tables[:2] == ["00000002.parquet", "00000004.parquet"]
     return request.param, model, result
 
 
@@ -111,7 +111,7 @@ def killing(at):
     return reporter
 
 
-@pytest.mark.parametrize("moments", [(0,), (1,), (5,), (8,), (3, 5), (2, 2, 7)], ids=str)
+@pytest.mark.parametrize("moments", [(0,), (1,), (4,), (6,), (7,), (2, 2, 5)], ids=str)
 def test_pitfall_14_a_run_killed_at_a_line_of_its_curve_resumes_to_the_same_bits(finished, tmp_path, moments):
     name, model, wanted = finished
     out = tmp_path / "out"
@@ -125,7 +125,7 @@ def test_pitfall_14_a_run_killed_at_a_line_of_its_curve_resumes_to_the_same_bits
     assert left_behind(out) == wanted
 
 
-@pytest.mark.parametrize("write", (1, 2, 3, 4, 6, 7, 11, 12))
+@pytest.mark.parametrize("write", (1, 2, 3, 4, 7, 10, 12))
 def test_pitfall_14_a_run_killed_in_the_middle_of_saving_resumes_to_the_same_bits(finished, tmp_path, write):
     """Dies just before the n-th time that something written is put in its place: table, checkpoint, ledger, ..."""
     name, model, wanted = finished
@@ -150,7 +150,7 @@ def test_pitfall_14_a_damaged_checkpoint_is_passed_over(finished, tmp_path, caps
     out = tmp_path / "out"
     with checkpoints_every_other_round():
         with pytest.raises(Killed):
-            begin(name, model, out, killing(7))
+            begin(name, model, out, killing(6))
         newest = max((out / "checkpoints").iterdir()) / "tensors.safetensors"
         data = bytearray(newest.read_bytes())
         data[-1] ^= 1
@@ -176,6 +176,7 @@ with here.checkpoints_every_other_round():
 """
 
 
+@pytest.mark.parametrize("finished", ["ppo"], indirect=True)
 def test_pitfall_14_a_process_that_is_really_killed_resumes_to_the_same_bits(finished, tmp_path):
     name, model, wanted = finished
     out, root = tmp_path / "out", HERE.parents[2]
@@ -183,7 +184,7 @@ def test_pitfall_14_a_process_that_is_really_killed_resumes_to_the_same_bits(fin
     script = SCRIPT.replace("*sys.argv[1:]", "sys.argv[1], sys.argv[2], here.Path(sys.argv[3])")
     process = subprocess.Popen([sys.executable, "-c", script, name, model, str(out)], env=environment, cwd=root)
     curve, deadline = out / "curve.jsonl", time.monotonic() + 60
-    while not (curve.exists() and curve.read_text().count("\n") >= 6):
+    while not (curve.exists() and curve.read_text().count("\n") >= 5):
         assert process.poll() is None and time.monotonic() < deadline, "the run did not get going"
         time.sleep(0.02)
     os.kill(process.pid, signal.SIGKILL)

@@ -38,7 +38,7 @@ def batch(net, task, groups, n, seed=0):
     rows = sampled(net, task, groups, n)
     noise = torch.randn(rows.old.shape, generator=torch.Generator().manual_seed(seed))
     score = torch.linspace(0, 1, len(rows))[torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed))]
-    by_row = 0.2 * (torch.arange(len(rows)) % 3 - 1)[:, None]  # so that means over a row differ as well
+    by_row = 0.3 * score.sub(0.5).sign()[:, None] * (torch.arange(len(rows)) % 3 - 1)[:, None]  # for means over rows
     return rows.put(old=rows.old + (0.4 * noise + by_row) * rows.own, score=score)
 
 

@@ -7,7 +7,7 @@ Changes      start.extra: `virtual` rows of reward r_max a group, which enter it
 Source       NGRPO: Negative-enhanced Group Relative Policy Optimization, Nan et al. 2025, arXiv 2509.18851;
              advantage calibration and asymmetric clipping of its method section, settings of the released code
 Ours         `asymmetric=False` leaves the clip range to the base, `filter=False` keeps all-right groups
-Leans on     an advantage over the group's counted rows (`grpo`, `dr-grpo`, `gspo`, `cispo`, `rloo`)
+Leans on     a base that compares a group's rewards (`grpo`, `dr-grpo`, `gspo`, `cispo`, `rloo`)
 Experiment   experiments/language/ngrpo.py
 """
 
@@ -77,6 +77,7 @@ def ngrpo(
         fill={"learn.clip.low": low, "learn.clip.high": high} if asymmetric else {},
         add={"start.extra": VirtualRows(virtual, best), **({"start.keep": NotAllRight(best)} if filter else {})},
         claims=("baseline",),
+        leans_on={"compares a group's rewards": "its imaginary rows count in the group's mean and spread"},
         optional={"learn.clip": "asymmetric=False"} if asymmetric else {},
         lives_on=("all-wrong",),
         rejects=("all-right",) if filter else (),

@@ -4,7 +4,8 @@ Changes      start.keep: a group is kept when low <= p(x) <= high, p(x) the shar
 Source       Online Difficulty Filtering for Reasoning Oriented Reinforcement Learning, Bae et al. 2025,
              arXiv 2504.03380, balanced filtering: low + high = 1. The gain of a prompt is bounded below by a term
              in p (1 - p) / (2 beta^2), largest at p = 1/2.
-Ours         low = 0.2 as in the paper's middle setting; the rejected groups are charged and may be drawn again
+Ours         low = 0.2; solved means a score of 1; both ends of the band belong to it; the rejected groups are charged
+             and may be drawn again
 Leans on     nothing
 Experiment   experiments/language/online_difficulty.py
 """

@@ -50,7 +50,7 @@ class GreedyBaseline:
     """Reward to go minus the return of the group's greedy row."""
 
     def __call__(self, r: Tensor, rows: Rows) -> Tensor:
-        greedy = ~rows.counts & ~rows.trains & rows.own.any(1)
+        greedy = rows.greedy
         baseline = torch.zeros(int(rows.group.max()) + 1).index_add(0, rows.group[greedy], rows.score[greedy])
         return maths.reward_to_go(r) - baseline[rows.group][:, None]
 

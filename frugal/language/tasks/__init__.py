@@ -8,12 +8,13 @@ from ...core.errors import UnknownName
 from .addtrace import AddTrace
 from .countdown import Countdown
 from .modchain import ModChain
-from .task import Problem, Split, Task
+from .task import Problem, Split, Task, TinyTask
+from .two_mode import TwoMode
 
-BUILT_IN: Mapping[str, Callable[[], Task]] = {task.name: task for task in (ModChain, AddTrace, Countdown)}
+BUILT_IN: Mapping[str, Callable[[], TinyTask]] = {task.name: task for task in (ModChain, AddTrace, Countdown, TwoMode)}
 
 
-def built_in(name: str) -> Task:
+def built_in(name: str) -> TinyTask:
     """The built-in task of that name. Raises `UnknownName`."""
     if name not in BUILT_IN:
         raise UnknownName("task", name, BUILT_IN)

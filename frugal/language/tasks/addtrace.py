@@ -1,9 +1,9 @@
 """addtrace: addition of two n-digit numbers through a trace of columns from right to left.
 
-The prompt shows 47 and 85 as they stand one above the other, column by column: ``48,75=`` (a tiny model learns the
-places from that in a minute). The trace has two characters a column, the digit of the sum and the carry that leaves it,
-and then comes the answer: ``2131=132``. Only what follows the last ``=`` is scored. Demonstrations drop carries, the more of them
-the longer the numbers, so that short sums are always solved, long ones almost never, and those between now and then.
+The prompt shows 47 and 85 as they stand one above the other, column by column: ``48,75=`` (from ``47+85=`` a tiny model
+does not find the columns within minutes). The trace has two characters a column, the digit of the sum and the carry
+that leaves it, and then comes the answer: ``2131=132``. Only what follows the last ``=`` is scored. Demonstrations drop
+carries, the more of them the longer the numbers: short sums are always solved, long ones almost never.
 """
 
 from __future__ import annotations
@@ -54,7 +54,8 @@ class AddTrace:
 
     def score(self, problems: Sequence[Problem], completions: Sequence[str]) -> list[float]:
         """1.0 where the text after the last = is the sum and nothing else, otherwise 0.0."""
-        return [float(text.rpartition("=")[2] == p.reference) for p, text in zip(problems, completions, strict=True)]
+        pairs = zip(problems, completions, strict=True)
+        return [float(text.rpartition("=")[1:] == ("=", p.reference)) for p, text in pairs]
 
     def demonstrate(self, problem: Problem, random: Random) -> str:
         """A trace that is right up to 3 digits and drops one carry in eight more for each digit beyond."""

@@ -2,7 +2,7 @@
 
 The prompt is ``3,7,2>13:``. A response names its two operators first, by a letter, and then writes the expression:
 ``c7+2*3``. Any expression that uses each given number at most once and has the target's value counts, whichever letter
-stands before it. Demonstrations take two operators that can reach the target only now and then, and always the order of
+stands before it. Demonstrations take operators that can reach the target in 60% of the cases, and always the order of
 the numbers that comes nearest with them: the first token decides.
 """
 
@@ -36,7 +36,7 @@ def value(expression: str) -> int:
 
 @dataclass(frozen=True)
 class Countdown:
-    """Targets of 1 to 99 from three numbers of 1 to `largest`. Difficulty: how many of the nine plans cannot reach it."""
+    """Targets of 1 to 99 from three numbers of 1 to `largest`. Difficulty: how many of the nine plans miss it."""
 
     largest: int = 9
     train: int = 4096  # problems in the pool of each split

@@ -1,8 +1,8 @@
 """modchain: a chain such as 7*3+5*2 modulo 10, reduced by one operation a step.
 
 The prompt is ``7*3+5*2=`` and the trace writes the chain that is left after each step: ``1+5*2=1+0=1``. Only what
-follows the last ``=`` is scored. Demonstrations mix four orders of evaluation and the right one is rare, so a model that
-imitates them is exact in single steps and usually takes them in a wrong order: the first step decides.
+follows the last ``=`` is scored. Demonstrations mix four orders of evaluation and the right one is rare, so a model
+that imitates them is exact in single steps and usually takes them in a wrong order: the first step decides.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def trace(chain: str, order: str = "precedence") -> list[str]:
 
 @dataclass(frozen=True)
 class ModChain:
-    """Chains of `operands` digits whose order matters. Difficulty: how many of the orders give a wrong answer, 1 to 3."""
+    """Chains of `operands` digits whose order matters. Difficulty: how many orders give a wrong answer, 1 to 3."""
 
     operands: int = 4
     train: int = 4096  # problems in the pool of each split
@@ -67,7 +67,8 @@ class ModChain:
 
     def score(self, problems: Sequence[Problem], completions: Sequence[str]) -> list[float]:
         """1.0 where the text after the last = is the right digit and nothing else, otherwise 0.0."""
-        return [float(text.rpartition("=")[2] == p.reference) for p, text in zip(problems, completions, strict=True)]
+        pairs = zip(problems, completions, strict=True)
+        return [float(text.rpartition("=")[1:] == ("=", p.reference)) for p, text in pairs]
 
     def demonstrate(self, problem: Problem, random: Random) -> str:
         """A trace without a slip, in the right order for 15% of the calls."""

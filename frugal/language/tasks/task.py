@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from random import Random
 from typing import Any, Literal, Protocol, runtime_checkable
 
 Split = Literal["train", "test"]
@@ -43,3 +44,13 @@ class Task(Protocol):
 
     def score(self, problems: Sequence[Problem], completions: Sequence[str]) -> list[float]:
         """One score a completion, larger is better; 1 counts as solved. Never raises on what a model wrote."""
+
+
+class TinyTask(Task, Protocol):
+    """A task that a tiny character model can be warm-started on."""
+
+    @property
+    def alphabet(self) -> str: ...
+
+    def demonstrate(self, problem: Problem, random: Random) -> str:
+        """A response worth imitating."""

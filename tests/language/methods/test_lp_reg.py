@@ -98,6 +98,16 @@ def test_equals_a_loop(rho):
     assert (len(rarest) > 0) == (rho > 0) and bool(wanted.any()) == (rho > 0)
 
 
+def test_only_used_negative_tokens_fill_the_quota():
+    """A third of the three used negative tokens is one, -3, whatever rarer tokens are good or not used."""
+    logp = torch.tensor([[-9.0, -3.0, -1.0, -1.0], [-8.0] * 4])
+    now, batch = mini(logp, logp + 0.5, torch.tensor([[-1.0] * 4, [1.0] * 4]))
+    used = torch.ones(2, 4, dtype=torch.bool)
+    used[0, 0] = False
+    loss = LowProbabilityKL(0.02, 0.34, beta=1.0)(now, batch.put(selected=used))
+    assert loss.nonzero().tolist() == [[0, 1]]
+
+
 @pytest.mark.parametrize("options", [{"rho": 0.0}, {"beta": 0.0}])
 def test_without_tokens_or_without_weight_it_is_the_base(options):
     now, batch = mini(torch.full((1, 3), -3.0), torch.full((1, 3), -2.5), -torch.ones(1, 3))

@@ -15,7 +15,9 @@ def with_greedy(scores: list[float], greedy: float, group: int = 0) -> Rows:
     """Rollouts of one group of two tokens each, and after them the greedy one."""
     n = len(scores)
     counted = torch.tensor([True] * n + [False])
-    return rows([*scores, greedy], [2] * (n + 1), [group] * (n + 1)).put(counts=counted, trains=counted)
+    return rows([*scores, greedy], [2] * (n + 1), [group] * (n + 1)).put(
+        counts=counted, trains=counted, greedy=~counted
+    )
 
 
 def advantage(batch: Rows, extra: torch.Tensor | float = 0.0) -> torch.Tensor:

@@ -1,0 +1,72 @@
+"""two-mode: chains as in modchain, to be answered at once or after a trace; short ones do not need the trace.
+
+The prompt is ``7+5*2=``. A response answers at once, ``!7``, or thinks first, ``?7+0=7!7``; only what follows the last
+``!`` is scored. Thinking may contain filler, ``?7+0...=7..!7``: the demonstrations think in half of the cases, with
+filler in half of these, whatever the length of the chain.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from itertools import cycle, islice
+from random import Random
+
+from .modchain import draw_chain, trace
+from .task import Problem, Split
+
+DIRECT, FILLED, FILLER = 0.5, 0.25, 4  # shares of the demonstrations; most dots after a step
+
+
+@dataclass(frozen=True)
+class TwoMode:
+    """Chains of 2 to `operands` digits modulo 10, in equal shares. Difficulty: the number of operands."""
+
+    operands: int = 5
+    train: int = 4096  # problems in the pool of each split
+    test: int = 256
+    seed: int = 0
+
+    name = "two-mode"
+    model = "tiny-two-mode"
+    alphabet = "0123456789+*=?!."
+
+    @property
+    def max_tokens(self) -> int:
+        """Length of a trace with the most filler, the answer and its end, in characters."""
+        return self.operands * (self.operands - 1) + 3 + FILLER * (self.operands - 1)
+
+    def problems(self, split: Split) -> Sequence[Problem]:
+        """The pool of a split; no problem is in both."""
+        return _pools(self)[split]
+
+    def score(self, problems: Sequence[Problem], completions: Sequence[str]) -> list[float]:
+        """1.0 where the text after the last ! is the right digit and nothing else, otherwise 0.0."""
+        pairs = zip(problems, completions, strict=True)
+        return [float(text.rpartition("!")[1:] == ("!", p.reference)) for p, text in pairs]
+
+    def demonstrate(self, problem: Problem, random: Random) -> str:
+        """A right response: half of them at once, a quarter after a trace, a quarter after a trace with filler."""
+        mode = random.random()
+        if mode < DIRECT:
+            return f"!{problem.reference}"
+        most = FILLER if mode < DIRECT + FILLED else 0
+        steps = trace(str(problem.prompt).removesuffix("="))
+        thought = "=".join(step + "." * random.randint(min(most, 1), most) for step in steps)
+        return f"?{thought}!{problem.reference}"
+
+
+@cache
+def _pools(task: TwoMode) -> dict[Split, tuple[Problem, ...]]:
+    random = Random(f"two-mode {task.operands} {task.seed}")
+    test, train = task.test // (task.operands - 1), task.train // (task.operands - 1)
+    pools: dict[Split, list[Problem]] = {"test": [], "train": []}
+    for operands in range(2, task.operands + 1):
+        drawn: dict[str, None] = {}
+        while len(drawn) < min(test + train, 10**operands * 2 ** (operands - 1)):
+            drawn[draw_chain(operands, random)] = None
+        made = [Problem(f"{chain}=", trace(chain)[-1], float(operands)) for chain in drawn]
+        pools["test"] += made[:test]
+        pools["train"] += islice(cycle(made[test:]), train)  # there are only two hundred chains of two
+    return {split: tuple(pool) for split, pool in pools.items()}
