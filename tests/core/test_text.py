@@ -81,7 +81,6 @@ protections = st.fixed_dictionaries(
 ).map(lambda options: lp_reg(**options))
 masks = st.fixed_dictionaries(
     {},
-    optional={"policy": st.floats(0, math.inf), "step": st.floats(1e-12, 1), "top_k": st.integers(2, 10**6)},
 ).map(lambda options: capo(**options))
 
 
