@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import json
 import sys
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from .core.errors import FrugalError
+from .core.errors import BadRun, FrugalError
+
+
+class Scale(StrEnum):
+    """How much of an experiment is run."""
+
+    smoke = "smoke"
+    full = "full"
+
 
 app = typer.Typer(
     add_completion=False,
@@ -27,6 +36,7 @@ Lora = Annotated[int, typer.Option(help="rank of low-rank adapters; 0 trains all
 Dtype = Annotated[str, typer.Option(help="auto, float32 or bfloat16")]
 MaxTokens = Annotated[int, typer.Option(help="longest response; 0: what the task asks for")]
 Evaluations = Annotated[int, typer.Option(help="held-out evaluations on an even grid")]
+Processes = Annotated[int, typer.Option(help="runs at a time; 0: one a core")]
 Threads = Annotated[int, typer.Option(help="processor threads; 0 leaves it to torch")]
 
 
@@ -95,14 +105,14 @@ def compare(
     lora: Lora = 0,
     dtype: Dtype = "auto",
     max_tokens: MaxTokens = 0,
-    evaluations: Evaluations = 10,
-    processes: Annotated[int, typer.Option(help="runs at a time; 0: one a core")] = 0,
+    evaluations: Annotated[int, typer.Option(help="held-out evaluations on an even grid")] = 40,
+    processes: Processes = 0,
 ) -> None:
-    """Train several recipes over paired seeds; prints a table, draws curves.png."""
+    """Train several recipes over paired seeds; prints how many samples each saves, writes report.html."""
     from .evidence.compare import compare as run_all
     from .show import Watch, comparison
 
-    with Watch(samples, seeds) as bars:
+    with Watch() as bars:
         summary = run_all(
             task,
             arms,
@@ -119,6 +129,32 @@ def compare(
             evaluations=evaluations,
         )
     comparison(summary, out)
+
+
+@app.command()
+def prove(
+    slugs: Annotated[
+        list[str] | None, typer.Argument(help="methods; their experiments are experiments/*/SLUG.py")
+    ] = None,
+    every: Annotated[bool, typer.Option("--all", help="every experiment of the checkout")] = False,
+    seeds: Annotated[int, typer.Option(help="0: as many as the experiment says")] = 0,
+    scale: Annotated[Scale, typer.Option(help="smoke only tries whether it runs, and commits nothing")] = Scale.full,
+    processes: Processes = 0,
+) -> None:
+    """Run a method's experiment, judge it, and write results/<domain>/SLUG.json."""
+    from .evidence.experiment import experiments, load
+    from .evidence.experiment import prove as prove_one
+    from .show import Watch, verdict
+
+    chosen = list(experiments()) if every else slugs or []
+    if not chosen:
+        raise BadRun(f"name a method, or --all; there are experiments for {', '.join(experiments())}")
+    for slug in chosen:
+        load(slug)  # a mistake shows before hours of runs
+    for slug in chosen:
+        with Watch() as bars:
+            result = prove_one(slug, seeds, scale.value, processes, bars)
+        verdict(result)
 
 
 @app.command(name="list")

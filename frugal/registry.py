@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import importlib
 from collections.abc import Callable
 from pathlib import Path
@@ -40,6 +41,18 @@ def bases() -> dict[str, Callable[..., Recipe]]:
             }
         )
     return found
+
+
+def code(chosen: Recipe | Stages) -> str:
+    """A fingerprint of the source that a run depends on: core, maths, its domain, and the methods of the recipe."""
+    stages = chosen.stages if isinstance(chosen, Stages) else (Stage(chosen),)
+    used = {methods()[p.name].rpartition(".")[2] for s in stages for p in s.recipe.patches if p.name in methods()}
+    sources = [p for folder in ("core", "maths", chosen.domain.name) for p in sorted((PACKAGE / folder).rglob("*.py"))]
+    digest = hashlib.sha256()
+    for path in sources:
+        if path.parent.name != "methods" or path.stem in used:
+            digest.update(path.read_bytes())
+    return digest.hexdigest()[:12]
 
 
 def find(name: str) -> Callable[..., Any]:

@@ -6,6 +6,7 @@ import ast
 import dataclasses
 import importlib.util
 import textwrap
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,7 @@ from .registry import bases, methods, recipe
 
 if TYPE_CHECKING:
     from .core.run import Run
-    from .evidence.compare import Job
+    from .evidence.runs import Job
 
 out, err = Console(), Console(stderr=True)
 
@@ -64,10 +65,10 @@ class Progress:
 
 
 class Watch:
-    """A bar for each arm of a comparison, over the samples of all its seeds."""
+    """A bar for each arm of a comparison, over the samples of all its seeds, with the latest score."""
 
-    def __init__(self, samples: int, seeds: int):
-        self.bars, self.total = _bars(), samples * seeds
+    def __init__(self) -> None:
+        self.bars = _bars()
         self.tasks: dict[str, Any] = {}
 
     def __enter__(self) -> Watch:
@@ -77,11 +78,19 @@ class Watch:
     def __exit__(self, *_: Any) -> None:
         self.bars.stop()
 
-    def __call__(self, spent: dict[Job, int]) -> None:
-        for arm in dict.fromkeys(job.arm for job in spent):
+    def __call__(self, jobs: Sequence[Job]) -> None:
+        from .evidence.runs import curve, samples_spent
+
+        for arm in dict.fromkeys(job.recipe for job in jobs):
+            mine = [job for job in jobs if job.recipe == arm]
+            latest = [lines[-1]["greedy"] for job in mine if (lines := curve(job.out))]
             if arm not in self.tasks:
-                self.tasks[arm] = self.bars.add_task(arm, total=self.total, note="")
-            self.bars.update(self.tasks[arm], completed=sum(n for job, n in spent.items() if job.arm == arm))
+                self.tasks[arm] = self.bars.add_task(arm, total=sum(job.samples for job in mine), note="")
+            self.bars.update(
+                self.tasks[arm],
+                completed=sum(samples_spent(job.out) for job in mine),
+                note=f"held-out {sum(latest) / len(latest):.2f}" if latest else "",
+            )
 
 
 def outcome(run: Run) -> None:
@@ -107,31 +116,43 @@ def outcome(run: Run) -> None:
 
 
 def comparison(summary: dict[str, Any], folder: Path) -> None:
-    """The table of a comparison: every seed, mean with interval, difference from the first arm."""
+    """The sentence for each arm, then final scores: every seed, mean with interval, difference from the first arm."""
+    for line in summary["sentences"]:
+        out.print(f"[bold]{escape(line)}[/]", highlight=False)
     table = Table(
         title=f"{summary['task']}, {summary['samples']} samples, {summary['seeds']} seeds: final {summary['metric']}",
         box=None,
         padding=(0, 2, 0, 0),
     )
-    for head in ("recipe", "each seed", "mean [95%]", "difference [95%]", "area under curve", "seconds"):
-        table.add_column(head)
-    for i, row in enumerate(summary["arms"]):
-        seconds = sum(ledger["seconds"] for ledger in row["ledger"]) / summary["seeds"]
+    table.add_column("recipe", overflow="fold")
+    table.add_column("each seed", max_width=20)
+    for head in ("mean [95%]", "difference [95%]", "p"):
+        table.add_column(head, no_wrap=True)
+    for row in summary["arms"]:
+        found = row.get("statistics")
         table.add_row(
-            row["arm"],
+            row["recipe"],
             " ".join(f"{y:.2f}" for y in row["final"]),
             f"{row['final_mean']:.2f} {_interval(row['final_interval'])}",
-            f"{row['final_difference']:+.2f} {_interval(row['final_difference_interval'])}" if i else "",
-            f"{row['area_mean']:.2f} {_interval(row['area_interval'])}",
-            f"{seconds:.0f}",
+            f"{found['final_difference']:+.2f} {_interval(found['final_difference_interval'])}" if found else "",
+            f"{found['final_p']:.3f}" if found else "",
         )
     out.print(table)
-    out.print(f"curves: {folder / 'curves.png'}   all figures: {folder / 'summary.json'}")
+    for row in summary["arms"][1:]:
+        for warning in row["statistics"]["warnings"]:
+            out.print(f"note on {row['recipe']}: {warning}", highlight=False)
+    out.print(f"report: {folder / 'report.html'}   all figures: {folder / 'summary.json'}")
 
 
 def _interval(bounds: list[float | None]) -> str:
     low, high = bounds
-    return f"[{low:.2f}, {high:.2f}]" if low is not None and high is not None else "[one seed]"
+    return f"\\[{low:.2f}, {high:.2f}]" if low is not None and high is not None else "(one seed)"
+
+
+def verdict(result: dict[str, Any]) -> None:
+    """The verdict of an experiment with its scale, then its comparison."""
+    out.print(f"[bold]{result['slug']}: {result['verdict']}[/] ({result['scale']}), resting on {result['rests_on']}")
+    comparison(result, Path("results") / result["domain"])
 
 
 def catalogue(chosen: list[Card]) -> None:

@@ -133,15 +133,16 @@ def from_file(address: str) -> Callable[..., Any]:
     path, _, name = address.rpartition(":")
     if not Path(path).is_file():
         raise BadRecipe(f"{address}: there is no file {path!r}; write path/to/file.py:function")
-    module = _module(str(Path(path).resolve()))
+    module = import_file(Path(path))
     if not callable(getattr(module, name, None)):
         functions = [k for k, v in vars(module).items() if callable(v) and not k.startswith("_")]
         raise UnknownName(f"function in {path}", name, functions)
     return getattr(module, name)
 
 
-def _module(path: str) -> ModuleType:
-    """The module of a Python file, imported once, so that one file means one set of classes."""
+def import_file(file: Path) -> ModuleType:
+    """The module of a Python file, imported once, so that one file means one set of classes. Raises `BadRecipe`."""
+    path = str(file.resolve())
     for module in list(sys.modules.values()):
         if getattr(module, "__dict__", {}).get("__file__") == path:
             return module

@@ -1,38 +1,28 @@
-"""Arms x seeds, side by side: every run in its own process and directory, reused when it is already there."""
+"""Arms x seeds, side by side: every figure that a comparison prints, from the curves of its runs."""
 
 from __future__ import annotations
 
 import json
 import math
-import multiprocessing
 import os
-import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from frugal.core.errors import BadRun, RunFailed
-from frugal.core.recipe import Recipe
+from frugal.core.errors import BadRun
+from frugal.core.recipe import Frozen, Recipe
 from frugal.core.run import write
 from frugal.core.stages import Stages
 from frugal.registry import recipe_or_stages as parse
 
-from .statistics import mean_interval, welch_interval
+from . import statistics
+from .runs import Job, curve, run_all
 
 METRIC = "greedy"  # held-out greedy accuracy
-
-
-@dataclass(frozen=True)
-class Job:
-    """One arm with one seed."""
-
-    arm: str
-    seed: int
-    out: Path
+EVALUATIONS = 40  # a trailing mean of five is then an eighth of the budget
 
 
 def compare(
@@ -40,34 +30,45 @@ def compare(
     arms: Sequence[Recipe | Stages | str],
     *,
     samples: int = 4000,
-    seeds: int = 3,
+    seeds: int | Sequence[int] = 3,
     out: Path | str = "runs/cmp",
     processes: int | None = None,
-    watch: Callable[[dict[Job, int]], None] | None = None,
+    watch: Callable[[Sequence[Job]], None] | None = None,
     **options: Any,
 ) -> dict[str, Any]:
-    """Run every arm with seeds 0 .. seeds-1 and summarise; writes summary.json and curves.png into `out`.
+    """Run every arm with seeds 0 .. seeds-1 and summarise; writes summary.json, report.html and PNGs into `out`.
 
     The first arm is the baseline. Arms with one seed share start weights, prompts and random numbers as far as the
     methods allow. `options` as in `frugal.run`. Runs found finished in `out` are reused, unfinished ones resumed.
     Raises `RunFailed` with the name of the run that failed.
     """
+    from .report import write_report
+
+    jobs = plan(task, arms, samples, seeds, Path(out), options)
+    run_all(jobs, processes or os.cpu_count() or 1, watch)
+    summary = summarise(jobs)
+    write(Path(out) / "summary.json", json.dumps(summary, indent=1))
+    write_report(summary, jobs, Path(out))
+    return summary
+
+
+def plan(
+    task: Any,
+    arms: Sequence[Recipe | Stages | str],
+    samples: int,
+    seeds: int | Sequence[int],
+    out: Path,
+    options: dict[str, Any],
+) -> list[Job]:
+    """One job for each arm and seed, a seed's arms beside one another. Raises `BadRun` on an empty or doubled grid."""
     texts = [str(parse(arm) if isinstance(arm, str) else arm) for arm in arms]
     if len(set(texts)) < len(texts):
         raise BadRun(f"an arm is given twice: {', '.join(texts)}")
-    if seeds < 1:
-        raise BadRun(f"seeds={seeds}; give at least 1")
-    out = Path(out)
-    jobs = [Job(arm, seed, out / folder(arm) / f"seed-{seed}") for seed in range(seeds) for arm in texts]
-    errors = _run_all(jobs, task, samples, processes or os.cpu_count() or 1, watch, options)
-    if errors:
-        raise RunFailed("\n".join(errors))
-    summary = summarise(texts, seeds, out, task=task if isinstance(task, str) else task.name, samples=samples)
-    write(out / "summary.json", json.dumps(summary, indent=2))
-    from .picture import draw
-
-    draw(summary, out / "curves.png")
-    return summary
+    chosen = range(seeds) if isinstance(seeds, int) else seeds
+    if not chosen or not texts:
+        raise BadRun(f"{len(texts)} arms and {len(chosen)} seeds; give at least one of each")
+    given = Frozen({"threads": 1, "evaluations": EVALUATIONS, **options})
+    return [Job(arm, task, samples, s, out / folder(arm) / f"seed-{s}", given) for s in chosen for arm in texts]
 
 
 def folder(arm: str) -> str:
@@ -75,91 +76,128 @@ def folder(arm: str) -> str:
     return "".join(c if c.isalnum() or c in "+-.=" else "_" for c in arm)
 
 
-def _run_all(
-    jobs: list[Job], task: Any, samples: int, processes: int, watch: Any, options: dict[str, Any]
-) -> list[str]:
-    """Run the jobs, at most `processes` at a time with one thread each; returns what went wrong, in words."""
-    options = {"threads": 1, **options}
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(processes, len(jobs)), mp_context=context) as pool:
-        futures: dict[Future[str | None], Job] = {
-            pool.submit(_run_one, job.arm, task, samples, job.seed, job.out, options): job for job in jobs
+def summarise(jobs: Sequence[Job], metric: str = METRIC, larger_is_better: bool = True) -> dict[str, Any]:
+    """Curves on one grid, and for every arm the figures of one score a seed and its race against the first arm.
+
+    JSON-ready; infinities are None. A seed whose run failed counts with the untrained score from there on.
+    """
+    arms = list(dict.fromkeys(job.recipe for job in jobs))
+    first = jobs[0]
+    grid = np.linspace(0, first.samples, first.options["evaluations"] + 1)
+    sign = 1 if larger_is_better else -1
+    curves = {arm: np.array([_on_grid(job, grid, metric) for job in jobs if job.recipe == arm]) for arm in arms}
+    rows = [_arm(arm, [job for job in jobs if job.recipe == arm], grid, curves[arm]) for arm in arms]
+    for row in rows[1:]:
+        row["statistics"] = _against(grid, sign * curves[arms[0]], sign * curves[row["recipe"]], rows[0], row, sign)
+    p = statistics.holm([row["statistics"]["p"] for row in rows[1:]])
+    for row, corrected in zip(rows[1:], p, strict=True):
+        row["statistics"]["p_holm"] = corrected
+    return _finite(
+        {
+            "task": first.task if isinstance(first.task, str) else first.task.name,
+            "samples": first.samples,
+            "seeds": len(jobs) // len(arms),
+            "metric": f"held-out {metric}" + (" accuracy" if metric == METRIC else ""),
+            "larger_is_better": larger_is_better,
+            "grid": grid.tolist(),
+            "arms": rows,
+            "sentences": [sentence(row, rows[0]) for row in rows[1:]],
         }
-        try:
-            while any(not future.done() for future in futures):
-                time.sleep(0.3)
-                if watch:
-                    watch({job: samples_spent(job.out) for job in jobs})
-        except KeyboardInterrupt:
-            pool.shutdown(cancel_futures=True)
-            raise
-        return [f"{job.arm}, seed {job.seed}: {future.result()}" for future, job in futures.items() if future.result()]
+    )
 
 
-def _run_one(arm: str, task: Any, samples: int, seed: int, out: Path, options: dict[str, Any]) -> str | None:
-    """In a worker: run, resume or reuse. Returns an error as text, since not every exception travels."""
-    import signal
-
-    from frugal.api import resume, run
-    from frugal.core.errors import FrugalError
-
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides when to stop
-    try:
-        if not (out / "run.json").exists():
-            run(arm, task, samples=samples, seed=seed, out=out, **options)
-            return None
-        before = json.loads((out / "run.json").read_text())
-        if (before["recipe"], before["samples"]) != (arm, samples):
-            return f"{out} holds another run ({before['recipe']}, {before['samples']} samples); choose another --out"
-        if not (out / "model").exists():
-            resume(out, task=None if isinstance(task, str) else task)
-    except FrugalError as error:
-        return str(error)
-    return None
+def sentence(row: dict[str, Any], baseline: dict[str, Any]) -> str:
+    """The plain sentence that a person wants of one arm."""
+    s = row["statistics"]
+    n = len(row["final"])
+    where = f"{row['recipe']} against {baseline['recipe']}"
+    if n < 2:
+        return f"{where}: one seed, so there is no interval and nothing is shown; give --seeds 5 or more."
+    if s["target"] is None:
+        return f"{where}: the baseline does not rise, so there is no target to race to; compare the final scores."
+    ratio = s["ratio"]
+    many = f"{ratio:.2f}x fewer" if ratio >= 1 else f"{1 / ratio:.2f}x more"
+    low, high = s["ratio_interval"]
+    bound = "at least " if s["restricted"] and ratio < 1 else ""
+    return (
+        f"{row['recipe']} reached {s['fraction']:g} of {baseline['recipe']}'s gain with {bound}{many} samples "
+        f"(ratio 95% {low:.2f} to {high:.2f}, {n} seeds{', restricted' if s['restricted'] else ''}): {s['word']}."
+    )
 
 
-def curve(out: Path, kind: str = "evaluation") -> list[dict[str, Any]]:
-    """The lines of one kind of a run's curve."""
-    path = out / "curve.jsonl"
-    lines = path.read_text().splitlines() if path.exists() else []
-    return [line for line in map(json.loads, lines) if line["kind"] == kind]
+def _on_grid(job: Job, grid: np.ndarray, metric: str) -> list[float]:
+    """A seed's evaluations, read off at the grid's points."""
+    lines = curve(job.out)
+    if not lines:
+        raise BadRun(f"{job.out} has no evaluations; remove it and try again")
+    if metric not in lines[0]:
+        raise BadRun(f"no evaluation has {metric!r}; choose from {', '.join(lines[0])}")
+    x, y = ([float(line[name]) for line in lines] for name in ("samples", metric))
+    if (job.out / "failed.json").exists():
+        x, y = [*x, x[-1] + 1], [*y, y[0]]
+    return np.interp(grid, x, y).tolist()
 
 
-def samples_spent(out: Path) -> int:
-    """Samples that a run has spent so far, read from its curve."""
-    lines = curve(out, "train")
-    return lines[-1]["samples"] if lines else 0
+def _arm(arm: str, jobs: list[Job], grid: np.ndarray, curves: np.ndarray) -> dict[str, Any]:
+    row: dict[str, Any] = {"recipe": arm, "curves": curves.round(4).tolist()}
+    for name, x in (("final", statistics.final(curves)), ("area", statistics.area(grid, curves))):
+        mean, *interval = statistics.mean_interval(x)
+        row |= {name: x.tolist(), f"{name}_mean": mean, f"{name}_interval": interval}
+    row["final_median"] = float(np.median(row["final"]))
+    spent = [_flat(json.loads((job.out / "ledger.json").read_text())) for job in jobs if _has_ledger(job)]
+    row["ledger"] = {column: float(np.mean([one[column] for one in spent])) for column in spent[0]} if spent else {}
+    notes = [line["patches"] for job in jobs for line in curve(job.out, "train")]
+    paths = sorted({path for note in notes for path in note})
+    row["patches"] = {path: float(np.mean([note[path] for note in notes if path in note])) for path in paths}
+    row["failed"] = [job.seed for job in jobs if (job.out / "failed.json").exists()]
+    return row
 
 
-def summarise(arms: list[str], seeds: int, out: Path, **about: Any) -> dict[str, Any]:
-    """Curves, final score, area under the curve and the difference from the first arm, every seed listed."""
-    rows: list[dict[str, Any]] = []
-    for arm in arms:
-        runs = [out / folder(arm) / f"seed-{seed}" for seed in range(seeds)]
-        curves = [[(line["samples"], line[METRIC]) for line in curve(run)] for run in runs]
-        final = [float(np.mean([y for _, y in points[-max(1, len(points) // 10) :]])) for points in curves]
-        area = [
-            float(np.trapezoid([y for _, y in points], [x for x, _ in points]) / (points[-1][0] or 1))
-            for points in curves
-        ]
-        rows.append(
-            {
-                "arm": arm,
-                "curves": curves,
-                "final": final,
-                "area": area,
-                "ledger": [json.loads((run / "ledger.json").read_text()) for run in runs],
-                "patches": [curve(run, "train")[-1]["patches"] for run in runs],
-            }
-        )
-    for row in rows:
-        for name in ("final", "area"):
-            row[f"{name}_mean"], *row[f"{name}_interval"] = _finite(mean_interval(row[name]))
-            row[f"{name}_difference"], *row[f"{name}_difference_interval"] = _finite(
-                welch_interval(row[name], rows[0][name])
-            )
-    return {**about, "seeds": seeds, "metric": f"held-out {METRIC} accuracy", "arms": rows}
+def _against(
+    grid: np.ndarray, base: np.ndarray, other: np.ndarray, base_row: dict[str, Any], row: dict[str, Any], sign: int
+) -> dict[str, Any]:
+    """Every figure of one arm against the baseline; `base` and `other` are curves of which larger is better."""
+    headline = statistics.race(grid, base, other)
+    found: dict[str, Any] = _race(headline)
+    if statistics.final(base).mean() <= base[:, 0].mean():
+        found |= {"target": None, "word": "not shown"}
+    elif sign < 0:
+        found["target"] = -found["target"]
+    found["at"] = {str(f): _race(statistics.race(grid, base, other, f)) for f in statistics.FRACTIONS}
+    for name in ("final", "area"):
+        x, y = sign * np.array(row[name]), sign * np.array(base_row[name])
+        difference, *interval = statistics.welch_interval(x, y)
+        found[f"{name}_difference"], found[f"{name}_difference_interval"] = difference, interval
+        found[f"{name}_p"] = statistics.permutation_p(x, y, paired=len(x) == len(y)) if len(x) > 1 else 1.0
+    found["improvement"], found["improvement_p"] = statistics.improvement(
+        sign * np.array(row["final"]), sign * np.array(base_row["final"])
+    )
+    found["detectable"] = statistics.detectable(min(len(base), len(other)))
+    found["warnings"] = statistics.warnings(grid, base, other, headline)
+    return found
 
 
-def _finite(interval: tuple[float, float, float]) -> list[float | None]:
-    return [value if math.isfinite(value) else None for value in interval]
+def _race(race: statistics.Race) -> dict[str, Any]:
+    values = asdict(race)
+    low, high = values.pop("low"), values.pop("high")
+    intervals = [statistics.wilson(k, n) for k, n in zip(race.reached, race.seeds, strict=True)]
+    return {**values, "ratio_interval": [low, high], "reached_intervals": intervals, "word": race.word}
+
+
+def _has_ledger(job: Job) -> bool:
+    return (job.out / "ledger.json").exists()
+
+
+def _flat(ledger: dict[str, Any]) -> dict[str, float]:
+    """{"tokens": ..., "evaluation.tokens": ...}"""
+    evaluation = ledger.pop("evaluation")
+    return {**ledger, **{f"evaluation.{name}": value for name, value in evaluation.items()}}
+
+
+def _finite(value: Any) -> Any:
+    """Infinities and NaN as None, which JSON has."""
+    if isinstance(value, dict):
+        return {key: _finite(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

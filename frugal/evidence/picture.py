@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
@@ -9,29 +10,41 @@ import numpy as np
 
 
 def draw(summary: dict[str, Any], path: Path) -> None:
-    """Write a PNG of held-out accuracy against samples spent."""
+    """Write a PNG of the metric against samples spent."""
+    _figure(summary).savefig(path, dpi=150)
+
+
+def svg(summary: dict[str, Any]) -> str:
+    """The same picture as SVG for a page, in the page's own text colour."""
     import matplotlib
 
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
+    file = io.StringIO()
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "frugal"}):
+        _figure(summary).savefig(file, format="svg", transparent=True, metadata={"Date": None})
+    text = file.getvalue()
+    return text[text.index("<svg") :].replace("#000000", "currentColor").replace("<svg ", '<svg role="img" ', 1)
 
-    figure, axes = pyplot.subplots(figsize=(7, 4.2), layout="constrained")
-    grid = np.linspace(0, max(x for arm in summary["arms"] for points in arm["curves"] for x, _ in points), 100)
+
+def _figure(summary: dict[str, Any]) -> Any:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4.2), layout="constrained")
+    axes = figure.subplots()
+    grid = np.array(summary["grid"])
     for i, arm in enumerate(summary["arms"]):
-        curves = [np.interp(grid, *np.array(points).T) for points in arm["curves"]]
-        for y in curves:
+        for y in arm["curves"]:
             axes.plot(grid, y, color=f"C{i}", alpha=0.3, linewidth=0.9)
-        axes.plot(grid, np.mean(curves, axis=0), color=f"C{i}", linewidth=2.4, label=arm["arm"])
+        axes.plot(grid, np.mean(arm["curves"], axis=0), color=f"C{i}", linewidth=2.4, label=arm["recipe"])
     seeds = summary["seeds"]
     axes.set(
         xlabel="samples (completions)",
         ylabel=summary["metric"],
-        ylim=(0, 1.02),
         xlim=(0, grid[-1]),
         title=f"{summary['task']}: mean and each of {seeds} seed{'s' if seeds > 1 else ''}",
     )
+    if summary["metric"].endswith("accuracy"):
+        axes.set_ylim(0, 1.02)
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, loc="lower right")
-    figure.savefig(path, dpi=150)
-    pyplot.close(figure)
+    axes.legend(frameon=False, loc="best")
+    return figure

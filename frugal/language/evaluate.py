@@ -19,7 +19,10 @@ SOLVED = 1.0 - 1e-6
 
 @dataclass(frozen=True)
 class Evaluation:
-    """At the start, at the end and at `times` - 1 points between, on one grid in samples for every arm."""
+    """At the start, at the end and at `times` - 1 points between, on one grid in samples for every arm.
+
+    Greedy at every point; the `k` samples a problem only at the start and at the end, since they cost k times as much.
+    """
 
     task: Task
     limit: int  # most tokens of a response
@@ -35,11 +38,11 @@ class Evaluation:
             return samples * self.times // run.budget
 
         if not done or point(run.ledger.samples) > point(done[-1]) or (last and run.ledger.samples > done[-1]):
-            run.log("evaluation", **self(net, run))
+            run.log("evaluation", **self(net, run, self.k if last or not done else 0))
 
     @torch.no_grad()
-    def __call__(self, net: Policy, run: Run) -> dict[str, float]:
-        """{"greedy": accuracy, "score": mean greedy score, "sampled": accuracy, "pass@k": share, "length"}."""
+    def __call__(self, net: Policy, run: Run, k: int) -> dict[str, float]:
+        """Means over greedy answers ("greedy": share solved, "score", "length"); with k also "sampled" and "pass@k"."""
         began, spent = time.monotonic(), run.ledger.evaluation
         temperature, net.temperature = net.temperature, 1.0
         problems = list(self.task.problems("test"))[: self.problems]
@@ -47,17 +50,19 @@ class Evaluation:
             ask
             for g, q in enumerate(problems)
             for prompt in [net.encode(q.prompt)]
-            for ask in (Ask(q, prompt, g, greedy=True), Ask(q, prompt, g, n=self.k))
+            for ask in (Ask(q, prompt, g, greedy=True), Ask(q, prompt, g, n=k))
         ]
         rows = Sampler(net, self.task, spent, limit=self.limit)(asks, torch.Generator().manual_seed(run.seed))
         rows = judge(self.task, net, rows, spent)
         net.temperature = temperature
-        best, drawn = rows.score.view(len(problems), 1 + self.k).split([1, self.k], dim=1)
+        best, drawn = rows.score.view(len(problems), 1 + k).split([1, k], dim=1)
         spent.seconds += time.monotonic() - began
-        return {
+        found = {
             "greedy": float((best >= SOLVED).float().mean()),
             "score": float(best.mean()),
-            "sampled": float((drawn >= SOLVED).float().mean()),
-            f"pass@{self.k}": float((drawn >= SOLVED).any(1).float().mean()),
             "length": float(rows.length.view(len(problems), -1)[:, 0].float().mean()),
         }
+        if k:
+            found["sampled"] = float((drawn >= SOLVED).float().mean())
+            found[f"pass@{k}"] = float((drawn >= SOLVED).any(1).float().mean())
+        return found

@@ -15,6 +15,7 @@ from frugal.core.errors import BadTask
 from frugal.core.recipe import Recipe
 from frugal.core.run import Run
 from frugal.core.stages import Stage, Stages, as_stages
+from frugal.registry import code
 
 from .evaluate import Evaluation
 from .loop import settled, train
@@ -69,7 +70,8 @@ def run(
         record.load()
     else:
         task_name = task if isinstance(task, str) else final.name
-        record.create(asked(recipe, task_name, samples, seed, dataclasses.replace(options, model=name)))
+        named = dataclasses.replace(options, model=name)
+        record.create(asked(recipe, task_name, samples, seed, named, model.num_parameters()))
     evaluation = Evaluation(final, limit, options.evaluations, options.eval_problems, options.eval_k)
     with record.interruptible():
         for i in range(record.stage, len(ends)):
@@ -111,7 +113,9 @@ def check(recipe: Recipe, task: Task, net: Policy, limit: int) -> None:
             )
 
 
-def asked(recipe: Recipe | Stages, task: str, samples: int, seed: int, options: Options) -> dict[str, Any]:
+def asked(
+    recipe: Recipe | Stages, task: str, samples: int, seed: int, options: Options, parameters: int
+) -> dict[str, Any]:
     """What goes into run.json."""
     import transformers
 
@@ -123,9 +127,11 @@ def asked(recipe: Recipe | Stages, task: str, samples: int, seed: int, options: 
         "task": task,
         "samples": samples,
         "seed": seed,
+        "parameters": parameters,
         "options": dataclasses.asdict(dataclasses.replace(options, threads=torch.get_num_threads())),
         "versions": {
             "frugal": frugal.__version__,
+            "code": code(recipe),
             "torch": torch.__version__,
             "transformers": transformers.__version__,
             "python": platform.python_version(),

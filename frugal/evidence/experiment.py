@@ -1,0 +1,125 @@
+"""`frugal prove`: a method's experiment, run in full, and its verdict, committed with everything that made it.
+
+An experiment is a file ``experiments/<domain>/<slug>.py`` of a checkout with one `Experiment` in it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from frugal.core.errors import BadRun, UnknownName
+from frugal.core.run import write
+from frugal.core.text import import_file
+
+from .compare import METRIC, plan, summarise
+from .runs import Job, run_all
+
+CHECKOUT = Path(__file__).parents[2]
+VERDICTS = {"better": "holds", "worse": "opposite", "not shown": "not shown"}
+SMOKE = {"samples": 256, "seeds": 2}
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """What is asked, and on what the verdict will rest; written down before the runs."""
+
+    question: str
+    arms: tuple[str, ...]  # the baseline, the method, and what is shown beside them
+    task: str
+    samples: int  # of one run
+    expected: str  # the paper's effect
+    tuning: str  # search and trials, the same for both arms
+    seeds: int = 8
+    rests_on: Literal["samples", "final", "area"] = "samples"  # to target; of the last tenth; under the curve
+    metric: str = METRIC
+    larger_is_better: bool = True
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+def experiments(root: Path = CHECKOUT) -> dict[str, Path]:
+    """{slug: file} of every experiment of a checkout."""
+    return {path.stem.replace("_", "-"): path for path in sorted(root.glob("experiments/*/[!_]*.py"))}
+
+
+def load(slug: str, root: Path = CHECKOUT) -> Experiment:
+    """The experiment of a method. Raises `UnknownName`, or `BadRun` if its file holds none."""
+    found = experiments(root)
+    if slug not in found:
+        raise UnknownName("experiment", slug, found)
+    experiment = getattr(import_file(found[slug]), "EXPERIMENT", None)
+    if not isinstance(experiment, Experiment) or len(experiment.arms) < 2:
+        raise BadRun(f"{found[slug]} holds no experiment: EXPERIMENT = Experiment(...) with two arms or more")
+    return experiment
+
+
+def prove(
+    slug: str,
+    seeds: int = 0,
+    scale: Literal["smoke", "full"] = "full",
+    processes: int = 0,
+    watch: Callable[[Sequence[Job]], None] | None = None,
+    root: Path = CHECKOUT,
+) -> dict[str, Any]:
+    """Run the experiment of `slug` and return its result; at full scale, commit-ready in ``results/<domain>/``.
+
+    Finished runs of the same code in ``runs/prove/`` are reused, unfinished ones resumed.
+    """
+    experiment, path = load(slug, root), experiments(root)[slug]
+    samples = experiment.samples if scale == "full" else min(SMOKE["samples"], experiment.samples)
+    n = seeds or (experiment.seeds if scale == "full" else SMOKE["seeds"])
+    out = root / "runs" / ("prove" if scale == "full" else "smoke") / slug
+    began = time.time()
+    jobs = plan(experiment.task, experiment.arms, samples, n, out, dict(experiment.options))
+    run_all(jobs, processes or os.cpu_count() or 1, watch)
+    summary = summarise(jobs, experiment.metric, experiment.larger_is_better)
+    asked = json.loads((jobs[0].out / "run.json").read_text())
+    judged = summary["arms"][1]["statistics"]
+    result = {
+        "slug": slug,
+        "domain": path.parent.name,
+        "verdict": VERDICTS[word(judged, experiment.rests_on)],
+        "rests_on": experiment.rests_on,
+        "scale": f"{asked['parameters'] / 1e6:.1f}M, {experiment.task}, {samples} samples",
+        "sentence": summary["sentences"][0],
+        "question": experiment.question,
+        "expected": experiment.expected,
+        "tuning": experiment.tuning,
+        "command": f"frugal prove {slug}" + (f" --seeds {seeds}" if seeds else ""),
+        "versions": asked["versions"],
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}",
+        "seconds": round(sum(_seconds(arm, n) for arm in summary["arms"])),
+        "date": time.strftime("%Y-%m-%d", time.gmtime(began)),
+        "statistics": judged,
+        **summary,
+    }
+    if scale == "full":
+        from .picture import draw
+
+        target = root / "results" / path.parent.name / f"{slug}.json"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        write(target, json.dumps(result, indent=1))
+        draw(summary, target.with_suffix(".png"))
+    return result
+
+
+def word(figures: Mapping[str, Any], rests_on: str) -> str:
+    """ "better", "worse" or "not shown", by the figure on which the verdict rests."""
+    if rests_on == "samples":
+        return str(figures["word"])
+    low, high = figures[f"{rests_on}_difference_interval"]
+    if low is None or figures[f"{rests_on}_p"] > 0.05:
+        return "not shown"
+    return "better" if low > 0 else "worse" if high < 0 else "not shown"
+
+
+def _seconds(arm: Mapping[str, Any], seeds: int) -> float:
+    """Seconds of all runs of an arm, evaluation included; what one process after another would take."""
+    ledger = arm["ledger"]
+    return seeds * float(ledger["seconds"] + ledger["evaluation.seconds"])

@@ -1,0 +1,136 @@
+"""Many runs at once: each in a process and directory of its own, reused when finished, resumed when not.
+
+A worker that dies (killed, out of memory) is tried again from its checkpoint; what a run itself gives up on, such as a
+gradient that is not finite, is kept as a failed seed.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import signal
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from frugal.core.errors import BadRun, FrugalError, RunFailed
+from frugal.core.recipe import Frozen
+from frugal.core.run import write
+from frugal.registry import code
+from frugal.registry import recipe_or_stages as parse
+
+TRIES = 3  # of a worker that dies
+
+
+@dataclass(frozen=True)
+class Job:
+    """One recipe with one seed."""
+
+    recipe: str
+    task: Any  # a name, or a task object
+    samples: int
+    seed: int
+    out: Path
+    options: Mapping[str, Any] = field(default_factory=Frozen)
+
+    def __str__(self) -> str:
+        return f"{self.recipe}, seed {self.seed}"
+
+
+def run_all(jobs: Sequence[Job], processes: int, watch: Callable[[Sequence[Job]], None] | None = None) -> None:
+    """Bring every job's directory to its end, `processes` at a time. Raises `RunFailed` naming what could not run.
+
+    `watch` is called a few times a second with all jobs, to read their curves.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["frugal.language.main", "frugal.language.loop"])  # imported once, not once a run
+    waiting = [(job, 1) for job in jobs]
+    working: list[tuple[Any, Job, int]] = []
+    errors: list[str] = []
+    try:
+        while waiting or working:
+            while waiting and len(working) < processes:
+                job, attempt = waiting.pop(0)
+                process = context.Process(target=_work, args=(job,), daemon=True)
+                process.start()
+                working.append((process, job, attempt))
+            time.sleep(0.1)
+            if watch:
+                watch(jobs)
+            for entry in [entry for entry in working if not entry[0].is_alive()]:
+                working.remove(entry)
+                process, job, attempt = entry
+                if process.exitcode == 2:
+                    errors.append(f"{job}: {(job.out.with_suffix('.error')).read_text()}")
+                    waiting.clear()  # what is wrong with one run is wrong with all
+                elif process.exitcode and attempt < TRIES:
+                    waiting.insert(0, (job, attempt + 1))
+                elif process.exitcode:
+                    errors.append(f"{job}: its process died {TRIES} times, the last time with {process.exitcode}")
+    finally:
+        for process, *_ in working:
+            process.terminate()
+            process.join()
+    if errors:
+        raise RunFailed("\n".join(errors))
+
+
+def bring_to_end(job: Job) -> None:
+    """Run, resume or reuse. A run that fails leaves ``failed.json`` in its directory and counts as run."""
+    from frugal.api import resume, run
+
+    if (job.out / "failed.json").exists():
+        return
+    try:
+        if not (job.out / "run.json").exists():
+            run(job.recipe, job.task, samples=job.samples, seed=job.seed, out=job.out, **job.options)
+        else:
+            _check_same(job)
+            if not (job.out / "model").exists():
+                resume(job.out, task=None if isinstance(job.task, str) else job.task)
+    except RunFailed as failure:
+        if not curve(job.out):
+            raise
+        write(job.out / "failed.json", json.dumps({"error": str(failure)}))
+
+
+def _check_same(job: Job) -> None:
+    """Raise `BadRun` if the directory holds another run, or one made by other code."""
+    try:
+        before = json.loads((job.out / "run.json").read_text())
+        found = {**before, **before["options"], "code": before["versions"]["code"]}
+    except (ValueError, KeyError, TypeError):
+        raise BadRun(f"{job.out / 'run.json'} is damaged; remove {job.out} and try again") from None
+    wanted = {"recipe": job.recipe, "samples": job.samples, "seed": job.seed, **job.options}
+    for name, value in {**wanted, "code": code(parse(job.recipe))}.items():
+        if value is not None and value != found.get(name):
+            raise BadRun(
+                f"{job.out} holds a run with another {name} ({found.get(name)}, now {value}); "
+                "choose another --out, or remove it"
+            )
+
+
+def _work(job: Job) -> None:
+    """In the worker. Exit code 2 leaves the reason beside the directory, since not every exception travels."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides when to stop
+    try:
+        bring_to_end(job)
+    except FrugalError as error:
+        job.out.parent.mkdir(parents=True, exist_ok=True)
+        job.out.with_suffix(".error").write_text(str(error))
+        raise SystemExit(2) from None
+
+
+def curve(out: Path, kind: str = "evaluation") -> list[dict[str, Any]]:
+    """The lines of one kind of a run's curve."""
+    path = out / "curve.jsonl"
+    lines = path.read_text().splitlines() if path.exists() else []
+    return [line for line in map(json.loads, lines) if line["kind"] == kind]
+
+
+def samples_spent(out: Path) -> int:
+    """Samples that a run has spent so far, read from its curve."""
+    lines = curve(out, "train")
+    return int(lines[-1]["samples"]) if lines else 0
