@@ -128,7 +128,7 @@ def compare(
             max_tokens=max_tokens,
             evaluations=evaluations,
         )
-    comparison(summary, out)
+    comparison(summary, f"report: {out / 'report.html'}   all figures: {out / 'summary.json'}")
 
 
 @app.command()

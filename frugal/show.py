@@ -115,7 +115,7 @@ def outcome(run: Run) -> None:
         out.print(f"written to {run.out}: curve.jsonl, completions/, model/")
 
 
-def comparison(summary: dict[str, Any], folder: Path) -> None:
+def comparison(summary: dict[str, Any], written: str) -> None:
     """The sentence for each arm, then final scores: every seed, mean with interval, difference from the first arm."""
     for line in summary["sentences"]:
         out.print(f"[bold]{escape(line)}[/]", highlight=False)
@@ -141,7 +141,7 @@ def comparison(summary: dict[str, Any], folder: Path) -> None:
     for row in summary["arms"][1:]:
         for warning in row["statistics"]["warnings"]:
             out.print(f"note on {row['recipe']}: {warning}", highlight=False)
-    out.print(f"report: {folder / 'report.html'}   all figures: {folder / 'summary.json'}")
+    out.print(written)
 
 
 def _interval(bounds: list[float | None]) -> str:
@@ -152,7 +152,7 @@ def _interval(bounds: list[float | None]) -> str:
 def verdict(result: dict[str, Any]) -> None:
     """The verdict of an experiment with its scale, then its comparison."""
     out.print(f"[bold]{result['slug']}: {result['verdict']}[/] ({result['scale']}), resting on {result['rests_on']}")
-    comparison(result, Path("results") / result["domain"])
+    comparison(result, f"tuning: {result['tuning']}")
 
 
 def catalogue(chosen: list[Card]) -> None:

@@ -85,7 +85,8 @@ def test_run_resume_and_compare(frugal, tmp_path):
     assert [len(arm["final"]) for arm in summary["arms"]] == [2, 2] and (
         tmp_path / "c" / "curves.png"
     ).stat().st_size > 5000
-    assert {ledger["samples"] for arm in summary["arms"] for ledger in arm["ledger"]} == {16}
+    assert {arm["ledger"]["samples"] for arm in summary["arms"]} == {16}
+    assert "2 seeds" in table.stdout and f"{SMALL}+ead" in (tmp_path / "c" / "report.html").read_text()
 
 
 def test_jsonl_with_a_reward(frugal, tmp_path):

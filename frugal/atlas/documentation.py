@@ -26,7 +26,7 @@ def missing() -> str | None:
 
 def build(out: Path) -> None:
     """Write the pages below `out`. Raises `RunFailed` with what Sphinx found wrong."""
-    # A process of its own: Sphinx puts stand-ins in the place of torch, which must not stay behind.
+    # A process of its own: Sphinx imports all that it documents, with stand-ins for packages that must not stay behind.
     with tempfile.TemporaryDirectory() as doctrees:
         command = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-d", doctrees, str(SOURCE), str(out)]
         done = subprocess.run(command, capture_output=True, text=True)

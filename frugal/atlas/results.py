@@ -48,16 +48,12 @@ def read(path: Path) -> Result:
 
 
 def combined(result: Result) -> list[str]:
-    """The built methods in the result's largest recipe, by name; none where its recipes are of another version."""
-    found: list[str] = []
-    for arm in result.get("arms", []):
-        try:
-            stages = as_stages(recipe_or_stages(arm["recipe"])).stages
-        except FrugalError:
-            continue
-        names = {patch.name for stage in stages for patch in stage.recipe.patches} & methods().keys()
-        found = max(found, sorted(names), key=len)
-    return found
+    """The built methods of the recipe that is judged, the second arm; none where it is of another version."""
+    try:
+        stages = as_stages(recipe_or_stages(result["arms"][1]["recipe"])).stages
+    except (KeyError, IndexError, FrugalError):
+        return []
+    return sorted({patch.name for stage in stages for patch in stage.recipe.patches} & methods().keys())
 
 
 def _points(result: Result) -> list[Any]:

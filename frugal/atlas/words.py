@@ -28,7 +28,7 @@ def interval(value: Any) -> str:
 def prose(text: str) -> Markup:
     """One paragraph of a head: names in backticks become code, arXiv numbers links."""
     html = re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(" ".join(text.split()))))
-    return Markup(re.sub(r"arXiv[ :](\d{4}\.\d{4,5})", r'<a href="https://arxiv.org/abs/\1">arXiv \1</a>', html))
+    return Markup(re.sub(r"arXiv[ :](\d{4}\.\d{4,5})", r'<a href="https://arxiv.org/abs/\1">arXiv&nbsp;\1</a>', html))
 
 
 def slug(text: str) -> str:

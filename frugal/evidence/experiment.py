@@ -11,12 +11,16 @@ import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import reduce
+from itertools import chain, product
+from operator import add
 from pathlib import Path
 from typing import Any, Literal
 
 from frugal.core.errors import BadRun, UnknownName
 from frugal.core.run import write
 from frugal.core.text import import_file
+from frugal.registry import find, recipe
 
 from .compare import METRIC, plan, summarise
 from .runs import Job, run_all
@@ -24,6 +28,7 @@ from .runs import Job, run_all
 CHECKOUT = Path(__file__).parents[2]
 VERDICTS = {"better": "holds", "worse": "opposite", "not shown": "not shown"}
 SMOKE = {"samples": 256, "seeds": 2}
+TUNING_SEEDS = (100, 101)  # never among those of the experiment
 
 
 @dataclass(frozen=True)
@@ -35,7 +40,7 @@ class Experiment:
     task: str
     samples: int  # of one run
     expected: str  # the paper's effect
-    tuning: str  # search and trials, the same for both arms
+    search: Mapping[str, tuple[Any, ...]]  # settings of the base and the values tried for each arm
     seeds: int = 8
     rests_on: Literal["samples", "final", "area"] = "samples"  # to target; of the last tenth; under the curve
     metric: str = METRIC
@@ -75,9 +80,10 @@ def prove(
     samples = experiment.samples if scale == "full" else min(SMOKE["samples"], experiment.samples)
     n = seeds or (experiment.seeds if scale == "full" else SMOKE["seeds"])
     out = root / "runs" / ("prove" if scale == "full" else "smoke") / slug
-    began = time.time()
-    jobs = plan(experiment.task, experiment.arms, samples, n, out, dict(experiment.options))
-    run_all(jobs, processes or os.cpu_count() or 1, watch)
+    began, processes = time.time(), processes or os.cpu_count() or 1
+    arms, tuning = tune(experiment, samples, out / "tuning", processes, watch)
+    jobs = plan(experiment.task, arms, samples, n, out, dict(experiment.options))
+    run_all(jobs, processes, watch)
     summary = summarise(jobs, experiment.metric, experiment.larger_is_better)
     asked = json.loads((jobs[0].out / "run.json").read_text())
     judged = summary["arms"][1]["statistics"]
@@ -90,7 +96,7 @@ def prove(
         "sentence": summary["sentences"][0],
         "question": experiment.question,
         "expected": experiment.expected,
-        "tuning": experiment.tuning,
+        "tuning": tuning,
         "command": f"frugal prove {slug}" + (f" --seeds {seeds}" if seeds else ""),
         "versions": asked["versions"],
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}",
@@ -107,6 +113,37 @@ def prove(
         write(target, json.dumps(result, indent=1))
         draw(summary, target.with_suffix(".png"))
     return result
+
+
+def tune(
+    experiment: Experiment, samples: int, out: Path, processes: int, watch: Callable[[Sequence[Job]], None] | None
+) -> tuple[list[str], str]:
+    """Each arm with the settings of the largest area under the curve, by the same search; and what was done, in words.
+
+    Every combination of the values runs with the tuning seeds.
+    """
+    grid = [dict(zip(experiment.search, values, strict=True)) for values in product(*experiment.search.values())]
+    tried = {arm: [_with(arm, settings) for settings in grid] for arm in experiment.arms}
+    jobs = plan(
+        experiment.task, list(chain.from_iterable(tried.values())), samples, TUNING_SEEDS, out, dict(experiment.options)
+    )
+    run_all(jobs, processes, watch)
+    found = summarise(jobs, experiment.metric, experiment.larger_is_better)
+    sign = 1 if experiment.larger_is_better else -1
+    area = {row["recipe"]: sign * row["area_mean"] for row in found["arms"]}
+    chosen = [max(texts, key=area.__getitem__) for texts in tried.values()]
+    trials = "; ".join(f"{text}: {abs(area[text]):.3f}" for texts in tried.values() for text in texts)
+    return chosen, (
+        f"{', '.join(f'{name} from {values}' for name, values in experiment.search.items())} for each arm, by the area "
+        f"under the curve over {len(TUNING_SEEDS)} seeds of their own, {len(jobs)} runs: {trials}"
+    )
+
+
+def _with(arm: str, settings: Mapping[str, Any]) -> str:
+    """The recipe with other settings of its base."""
+    whole = recipe(arm)
+    changed = find(whole.base.name)(**{**whole.base.args, **settings})
+    return str(reduce(add, whole.patches, changed))
 
 
 def word(figures: Mapping[str, Any], rests_on: str) -> str:

@@ -9,10 +9,13 @@ from __future__ import annotations
 import json
 import multiprocessing
 import signal
+import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from frugal.core.errors import BadRun, FrugalError, RunFailed
@@ -54,9 +57,10 @@ def run_all(jobs: Sequence[Job], processes: int, watch: Callable[[Sequence[Job]]
             while waiting and len(working) < processes:
                 job, attempt = waiting.pop(0)
                 process = context.Process(target=_work, args=(job,), daemon=True)
-                process.start()
+                with _main_left_alone(isinstance(job.task, str)):
+                    process.start()
                 working.append((process, job, attempt))
-            time.sleep(0.1)
+            time.sleep(0.3)
             if watch:
                 watch(jobs)
             for entry in [entry for entry in working if not entry[0].is_alive()]:
@@ -75,6 +79,18 @@ def run_all(jobs: Sequence[Job], processes: int, watch: Callable[[Sequence[Job]]
             process.join()
     if errors:
         raise RunFailed("\n".join(errors))
+
+
+@contextmanager
+def _main_left_alone(named: bool) -> Iterator[None]:
+    """Keep a worker from importing the user's script again, which it needs only for a task that is an object."""
+    main = sys.modules["__main__"]
+    try:
+        if named:
+            sys.modules["__main__"] = ModuleType("__main__")
+        yield
+    finally:
+        sys.modules["__main__"] = main
 
 
 def bring_to_end(job: Job) -> None:

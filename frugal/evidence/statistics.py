@@ -8,6 +8,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import combinations
+from warnings import catch_warnings
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -53,7 +55,8 @@ def welch_interval(
         return difference, -math.inf, math.inf
     if np.ptp(x) == 0 and np.ptp(y) == 0:
         return difference, difference, difference
-    low, high = stats.ttest_ind(x, y, equal_var=False).confidence_interval(level)
+    with catch_warnings(action="ignore", category=RuntimeWarning):  # of arms whose seeds are nearly equal
+        low, high = stats.ttest_ind(x, y, equal_var=False).confidence_interval(level)
     return difference, float(low), float(high)
 
 
@@ -145,7 +148,10 @@ def race(grid: ArrayLike, baseline: ArrayLike, method: ArrayLike, fraction: floa
     miss the former.
 
     The interval is a bootstrap over the seeds of both arms with target and times made anew in each replicate, its
-    percentiles widened as t-intervals are (Hesterberg 2015, arXiv 1411.5279, section 4.2).
+    percentiles widened as t-intervals are (Hesterberg 2015, arXiv 1411.5279, section 4.2). It cannot know of failures
+    that no seed shows: where one seed in ten fails and the others are twice as fast, it holds the truth in nine cases
+    of ten (benchmarks/coverage.py). The test exchanges the labels of the times to a target that does not depend on
+    them: the one of all seeds pooled.
     """
     grid, b, m = (np.asarray(a, float) for a in (grid, baseline, method))
     if fraction is None:
@@ -175,9 +181,8 @@ def race(grid: ArrayLike, baseline: ArrayLike, method: ArrayLike, fraction: floa
         tail = stats.norm.cdf(-math.sqrt((df + 1) / df) * stats.t.ppf(0.975, df))
         low, high = np.quantile(np.log(one / other), [tail, 1 - tail])
         low, high = math.exp(low), math.exp(high)
-        chosen = _labels(n, k, rng)
-        _, _, one, other = run(chosen / n, ~chosen / k)
-        p = float(np.mean(abs(np.log(one / other)) >= abs(math.log(ratio)) - 1e-12))
+        pooled = first.mean() + fraction * (last.mean() - first.mean())
+        p = _permutation_p(times(np.array([pooled]))[:, 0], n, rng)
     return Race(
         fraction=fraction,
         target=float(target[0]),
@@ -224,10 +229,15 @@ def _times(grid: Array, curves: Array) -> Callable[[Array], Array]:
     return lambda targets: np.stack([samples[np.searchsorted(row, targets)] for row in stays])
 
 
+def _permutation_p(times: Array, n: int, rng: np.random.Generator) -> float:
+    """Two-sided p of equal mean times of the first n seeds and the others, on the logarithm of their ratio."""
+    chosen = _labels(n, len(times) - n, rng)
+    ratios = abs(np.log((chosen @ times / n) / (~chosen @ times / (len(times) - n))))
+    return float(np.mean(ratios >= abs(np.log(times[:n].mean() / times[n:].mean())) - 1e-12))
+
+
 def _labels(n: int, m: int, rng: np.random.Generator) -> NDArray[np.bool_]:
     """Ways to call n of n + m seeds the baseline: all of them if they are few, else that many drawn. [R,n+m]"""
-    from itertools import combinations
-
     if math.comb(n + m, n) <= 4 * REPLICATES:
         chosen = np.array(list(combinations(range(n + m), n)))
     else:

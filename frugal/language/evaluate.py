@@ -45,7 +45,9 @@ class Evaluation:
         """Means over greedy answers ("greedy": share solved, "score", "length"); with k also "sampled" and "pass@k"."""
         began, spent = time.monotonic(), run.ledger.evaluation
         temperature, net.temperature = net.temperature, 1.0
-        problems = list(self.task.problems("test"))[: self.problems]
+        pool = list(self.task.problems("test"))
+        n = min(self.problems, len(pool))
+        problems = [pool[i * len(pool) // n] for i in range(n)]  # from all of it: pools are often sorted
         asks = [
             ask
             for g, q in enumerate(problems)

@@ -29,7 +29,7 @@ from .rows import Ask, Rows
 from .slots import Settings
 from .tasks.task import Problem, Task
 
-SMALL_MODEL = 10_000_000  # parameters; below it a learning rate of 1e-4 is usual, above it 1e-5
+SMALL_MODEL = 10_000_000  # parameters; the learning rate below it and above it was tuned (docs/log.md)
 
 
 def train(recipe: Recipe, task: Task, net: Policy, run: Run, evaluation: Evaluation, micro_tokens: int = 4096) -> None:
@@ -163,7 +163,7 @@ def minibatches(batch: Rows, s: Settings, run: Run) -> Iterator[tuple[Rows, bool
 
 def settled(settings: Settings, limit: int, net: Policy) -> Settings:
     """The settings with what was left to the task (`limit`, the longest response) and to the model (`lr`)."""
-    lr = settings.lr if settings.lr is not None else 1e-4 if net.size < SMALL_MODEL else 1e-5
+    lr = settings.lr if settings.lr is not None else 4e-4 if net.size < SMALL_MODEL else 1e-5
     return replace(settings, lr=lr, max_tokens=settings.max_tokens or limit)
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from transformers.utils.logging import disable_progress_bar
 
 from frugal.core.errors import BadTask
 from frugal.core.recipe import Recipe
@@ -79,6 +80,7 @@ def run(
             record.enter(i, ends[i - 1] if i else 0, ends[i])
             train(stages.stages[i].recipe, tasks[i], net, record, evaluation, options.micro_tokens)
     if record.out:
+        disable_progress_bar()
         model.save_pretrained(record.out / "model")
         tokenizer.save_pretrained(record.out / "model")
     return record

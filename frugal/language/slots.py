@@ -52,7 +52,7 @@ class Settings:
     temperature: Any = 1.0  # of the policy itself: in every log-probability
     epochs: Any = 1  # passes over a round
     minibatches: Any = 1  # optimiser steps a pass
-    lr: Any = None  # None: 1e-4 below ten million parameters, else 1e-5
+    lr: Any = None  # None: 4e-4 below ten million parameters, else 1e-5
     weight_decay: Any = 0.0
     max_grad_norm: Any = 1.0
     unit: str = "token"  # of the ratio: token, turn, rollout

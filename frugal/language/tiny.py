@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 WEIGHTS = Path(__file__).parent / "tasks" / "weights"
-STEPS: Mapping[str, int] = {"modchain": 2000, "addtrace": 1300, "countdown": 2000, "two-mode": 2000}  # as shipped
+STEPS: Mapping[str, int] = {"modchain": 2000, "addtrace": 4000, "countdown": 2000, "two-mode": 2000}  # as shipped
 
 
 def character_tokenizer(alphabet: str) -> PreTrainedTokenizerFast:

@@ -70,6 +70,6 @@ def test_intervals_and_what_is_none():
 
 def test_prose_escapes_and_links():
     assert prose("a < b,\n `grpo`: arXiv 2510.05251") == (
-        'a &lt; b, <code>grpo</code>: <a href="https://arxiv.org/abs/2510.05251">arXiv 2510.05251</a>'
+        'a &lt; b, <code>grpo</code>: <a href="https://arxiv.org/abs/2510.05251">arXiv&nbsp;2510.05251</a>'
     )
     assert slug("not shown") == "not-shown" and slug("vision_language") == "vision_language"

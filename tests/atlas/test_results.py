@@ -43,12 +43,13 @@ def test_a_damaged_file_is_named_with_the_reason_and_the_way_out(tmp_path, text,
     assert str(raised.value).endswith("frugal prove ead")
 
 
-def test_combined_are_the_methods_of_the_largest_recipe():
+def test_combined_are_the_methods_of_the_judged_recipe():
     assert combined(samples.ALL["ead"]) == ["ead"]
     assert combined(samples.ALL["ead-and-capo"]) == ["capo", "ead"]
-    assert combined({"arms": [{"recipe": "sft:100 then grpo+ead"}]}) == ["ead"]
-    assert combined({"arms": [{"recipe": "grpo+a-method-of-yesterday"}]}) == []
-    assert combined({}) == []
+    for judged, expected in {"sft:100 then grpo+ead": ["ead"], "grpo": [], "grpo+a-method-of-yesterday": []}.items():
+        arms = [{"recipe": recipe} for recipe in ("grpo", judged, "grpo+lp-reg+remax")]
+        assert combined({"arms": arms}) == expected
+    assert combined({}) == combined({"arms": []}) == []
 
 
 def test_samples_are_json():

@@ -1,6 +1,7 @@
 """The built site: no dead link, a page for every card, text that cannot become markup, nothing from elsewhere."""
 
 import re
+import runpy
 import subprocess
 import sys
 from collections import defaultdict
@@ -177,6 +178,13 @@ def test_every_public_name_is_documented(pages):
     assert wanted - ids == set() and len(wanted) > 25
 
 
+@pytest.mark.skipif(not WITH_DOCS, reason=f"no documentation: {documentation.missing()}")
+def test_mathematics_in_a_docstring_is_no_markup():
+    lines = ["|A| > x_, `|a|` and ``b_``, A_{t+1}"]
+    runpy.run_path(str(documentation.SOURCE / "conf.py"))["plain"](None, "", "", None, None, lines)
+    assert lines == [r"\|A\| > x\_, `|a|` and ``b_``, A\_{t+1}"]
+
+
 # -- building ---------------------------------------------------------------------------------------------------
 
 
@@ -218,6 +226,13 @@ def test_a_result_of_another_version_is_shown_as_far_as_it_goes(tmp_path, withou
     build(tmp_path / "site", samples.write(tmp_path / "results", thin))
     assert "2025 not run" in Page(tmp_path / "site" / "system" / "capo.html").text
     assert "grpo+of-yesterday" in Page(tmp_path / "site" / "system" / "ead.html").text
+
+
+def test_without_a_target_there_is_no_ratio(tmp_path, without_docs):
+    flat = samples.ALL["ead"] | {"statistics": samples.ALL["ead"]["statistics"] | {"target": None}}
+    build(tmp_path / "site", samples.write(tmp_path / "results", {"ead": flat}))
+    for path in ("proved.html", "system/ead.html"):
+        assert "1.6×" not in Page(tmp_path / "site" / path).text
 
 
 def test_a_file_in_the_way_is_named(tmp_path, without_docs):

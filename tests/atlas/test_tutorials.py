@@ -16,9 +16,10 @@ BLOCK = re.compile(
 )
 
 
-def blocks(page: Path) -> list[tuple[str, str, str]]:
-    """(file or "", language or "", code) of every block that a reader saves or runs."""
-    return BLOCK.findall(page.read_text("utf-8"))
+def blocks(page: Path) -> list[tuple[str | None, str | None, str, int]]:
+    """(file, language, code, line) of every block that a reader saves (it has a file) or runs (a language)."""
+    text = page.read_text("utf-8")
+    return [(*found.groups(), text.count("\n", 0, found.start(3))) for found in BLOCK.finditer(text)]
 
 
 def test_the_pages_and_their_blocks_were_found():
@@ -33,12 +34,12 @@ def test_page_runs(page, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     names: dict = {"__name__": "__main__"}
-    for file, language, code in blocks(page):
+    for file, language, code, line in blocks(page):
         if file:
             Path(file).write_text(code)
         elif language == "python":
-            exec(compile(code, str(page), "exec"), names)
-        for command in code.splitlines() if language == "sh" else ():
+            exec(compile("\n" * line + code, str(page), "exec"), names)
+        for command in code.replace("\\\n", "").splitlines() if language == "sh" else ():
             monkeypatch.setattr(sys, "argv", shlex.split(command))
             main()
     assert capsys.readouterr().out

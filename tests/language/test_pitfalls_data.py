@@ -264,7 +264,7 @@ def test_pitfall_11_generalised_advantages_step_over_the_environment():
 
 
 @pytest.mark.parametrize("base", [grpo, dapo, ppo], ids=["grpo", "dapo", "ppo"])
-@pytest.mark.parametrize("patches", [(), (ead(), capo())], ids=["plain", "ead+capo"])
+@pytest.mark.parametrize("patches", [(), (ead(), capo(policy=1.0, objective=10.0))], ids=["plain", "ead+capo"])
 def test_pitfall_12_what_is_masked_has_no_influence(base, patches):
     """Garbage in every position that is not the policy's own: NaN in what it said, other tokens in the padding."""
     after = []

@@ -58,7 +58,7 @@ BASES = {
     "ppo": lambda: ppo(prompts=8, lr=1e-2),
     "a quantile": lambda: grpo(mean="token", **SMALL) + lp_reg(rho=0.3, kappa=0.5),
     "a column with a gradient": lambda: grpo(**SMALL) + Patch(add={"learn.terms": Entropy()}, name="entropy"),
-    "a mask": lambda: dapo(**SMALL) + capo(),
+    "a mask": lambda: dapo(**SMALL) + capo(policy=1.0, objective=10.0),
 }
 
 

@@ -76,7 +76,7 @@ function filters(form) {
     apply();
   }
 
-  form.addEventListener("input", write);
+  for (const event of ["input", "change"]) form.addEventListener(event, write);
   form.addEventListener("reset", () => setTimeout(write));
   form.addEventListener("submit", (event) => event.preventDefault());
   addEventListener("pageshow", read);

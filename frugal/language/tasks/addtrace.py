@@ -2,8 +2,9 @@
 
 The prompt shows 47 and 85 as they stand one above the other, column by column: ``48,75=`` (from ``47+85=`` a tiny model
 does not find the columns within minutes). The trace has two characters a column, the digit of the sum and the carry
-that leaves it, and then comes the answer: ``2131=132``. Only what follows the last ``=`` is scored. Demonstrations drop
-carries, the more of them the longer the numbers: short sums are always solved, long ones almost never.
+that leaves it, and then comes the answer: ``2131=132``. Only what follows the last ``=`` is scored. Demonstrations of
+more than two digits drop carries, the more of them the longer the numbers: short sums are always solved, long ones
+almost never, and what helps with one length helps with the next.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ def trace(left: int, right: int, digits: int, slips: float, random: Random) -> s
 class AddTrace:
     """Sums of two numbers of 1 to `digits` digits, in equal shares. Difficulty: the digits of each."""
 
-    digits: int = 8
+    digits: int = 6
     train: int = 4096  # problems in the pool of each split
     test: int = 256
     seed: int = 0
@@ -58,10 +59,12 @@ class AddTrace:
         return [float(text.rpartition("=")[1:] == ("=", p.reference)) for p, text in pairs]
 
     def demonstrate(self, problem: Problem, random: Random) -> str:
-        """A trace that is right up to 3 digits and drops one carry in eight more for each digit beyond."""
+        """A trace that is right up to 2 digits, and beyond drops each carry with probability 0.55, 0.65, 0.75, 0.85."""
         columns = str(problem.prompt).removesuffix("=").split(",")
         left, right = ("".join(column[i] for column in columns) for i in range(2))
-        return trace(int(left), int(right), len(left), max(0, len(left) - 3) / 8, random)
+        return trace(
+            int(left), int(right), len(left), 0.0 if len(left) < 3 else min(0.25 + len(left) / 10, 0.9), random
+        )
 
 
 def _columns(left: int, right: int) -> str:
@@ -71,9 +74,9 @@ def _columns(left: int, right: int) -> str:
 @cache
 def _pools(task: AddTrace) -> dict[Split, tuple[Problem, ...]]:
     random = Random(f"addtrace {task.digits} {task.seed}")
-    test, train = task.test // task.digits, task.train // task.digits
     pools: dict[Split, list[Problem]] = {"test": [], "train": []}
     for digits in range(1, task.digits + 1):
+        test, train = (n * digits // task.digits - n * (digits - 1) // task.digits for n in (task.test, task.train))
         lowest, highest = (10 ** (digits - 1), 10**digits - 1) if digits > 1 else (0, 9)
         drawn: dict[tuple[int, int], None] = {}
         while len(drawn) < min(test + train, (highest - lowest + 1) ** 2):
