@@ -198,6 +198,14 @@ def new(
 
 
 @app.command()
+def atlas(out: Annotated[Path, typer.Option(help="folder to write the site into")] = Path("site")) -> None:
+    """A site over the catalogue and its results, with the documentation; opens without server and network."""
+    from .atlas.build import build
+
+    print("\n".join(build(out)))
+
+
+@app.command()
 def fetch(name: str, force: bool = False) -> None:
     """Put a real model into the cache, once."""
     from .language.fetch import fetch as get

@@ -12,7 +12,7 @@ METHOD = '''"""{idea}
 
 Changes      TODO 1: the part and its equation, in the code's own symbols
 Source       {source}
-Ours         TODO 2: every default that is ours and not the paper's, with the reason
+Ours         TODO 1: every default that is ours and not the paper's, with the reason
 Leans on     nothing
 Experiment   experiments/language/{name}.py
 """
@@ -34,7 +34,7 @@ NEUTRAL = {{"strength": 0.0}}  # the arguments at which the method is bit for bi
 
 @dataclass(frozen=True)
 class {part}:
-    """TODO 3: what it computes, with shapes; `frugal show {base} --flat` lists the places and their signatures."""
+    """TODO 2: what it computes, with shapes; `frugal show {base} --flat` lists the places and their signatures."""
 
     strength: float
 
@@ -55,19 +55,23 @@ from tests.language.rows import rows
 
 
 def test_equation_by_hand():
-    # TODO 4: a case small enough to compute by hand ({check})
+    # TODO 3: a case small enough to compute by hand ({check})
     batch = rows(scores=[1.0, 0.0], lengths=[2, 1])
     assert {part}(strength=2.0)(batch).tolist() == [[2.0, 2.0], [2.0, 0.0]]
 '''
 
-EXPERIMENT = '''"""Does {slug} need fewer samples than {base}? Name the task's property that it exploits."""
+EXPERIMENT = '''"""TODO 4: the property of the task that the method exploits, and the paper's effect below."""
 
-import frugal
+from frugal.evidence.experiment import Experiment
 
-ARMS = ["{base}", "{base}+{slug}"]
-
-if __name__ == "__main__":
-    frugal.compare("modchain", ARMS, samples=4096, seeds=8, out="runs/{slug}")
+EXPERIMENT = Experiment(
+    question="Does {slug} need fewer samples than {base}?",
+    arms=("{base}", "{base}+{slug}"),
+    task="modchain",
+    samples=5120,
+    expected="{expected}",
+    search={{"lr": (2e-4, 4e-4, 8e-4)}},
+)
 '''
 
 
@@ -86,6 +90,7 @@ def lay_out(slug: str, base: str, root: Path) -> list[Path]:
         "title": card.title if card else slug,
         "idea": card.idea if card else "TODO: what it does, in one line.",
         "source": f"{card.title}, {card.year}, arXiv {card.arxiv}; TODO section or equation" if card else "TODO",
+        "expected": card.headline.replace('"', "'") if card else "TODO",
         "check": "see the paper's own limits and examples",
     }
     files = {

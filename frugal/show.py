@@ -138,8 +138,10 @@ def comparison(summary: dict[str, Any], written: str) -> None:
             f"{found['final_p']:.3f}" if found else "",
         )
     out.print(table)
-    for row in summary["arms"][1:]:
-        for warning in row["statistics"]["warnings"]:
+    for row in summary["arms"]:
+        for seed, why in row["failed"].items():
+            out.print(f"{row['recipe']}, seed {seed} failed and counts as untrained: {why}", highlight=False)
+        for warning in row.get("statistics", {}).get("warnings", ()):
             out.print(f"note on {row['recipe']}: {warning}", highlight=False)
     out.print(written)
 

@@ -19,7 +19,7 @@ from frugal.core.stages import Stages
 from frugal.registry import recipe_or_stages as parse
 
 from . import statistics
-from .runs import Job, curve, run_all
+from .runs import Job, curve, failures, run_all
 
 METRIC = "greedy"  # held-out greedy accuracy
 EVALUATIONS = 40  # a trailing mean of five is then an eighth of the budget
@@ -133,7 +133,7 @@ def _on_grid(job: Job, grid: np.ndarray, metric: str) -> list[float]:
     if metric not in lines[0]:
         raise BadRun(f"no evaluation has {metric!r}; choose from {', '.join(lines[0])}")
     x, y = ([float(line[name]) for line in lines] for name in ("samples", metric))
-    if (job.out / "failed.json").exists():
+    if failures([job]):
         x, y = [*x, x[-1] + 1], [*y, y[0]]
     return np.interp(grid, x, y).tolist()
 
@@ -149,7 +149,7 @@ def _arm(arm: str, jobs: list[Job], grid: np.ndarray, curves: np.ndarray) -> dic
     notes = [line["patches"] for job in jobs for line in curve(job.out, "train")]
     paths = sorted({path for note in notes for path in note})
     row["patches"] = {path: float(np.mean([note[path] for note in notes if path in note])) for path in paths}
-    row["failed"] = [job.seed for job in jobs if (job.out / "failed.json").exists()]
+    row["failed"] = {str(job.seed): why for job, why in failures(jobs).items()}
     return row
 
 

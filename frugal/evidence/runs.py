@@ -79,6 +79,15 @@ def run_all(jobs: Sequence[Job], processes: int, watch: Callable[[Sequence[Job]]
             process.join()
     if errors:
         raise RunFailed("\n".join(errors))
+    failed = failures(jobs)
+    if len(failed) == len(jobs):
+        raise RunFailed(f"every run failed; {jobs[0]}: {failed[jobs[0]]}")
+
+
+def failures(jobs: Sequence[Job]) -> dict[Job, str]:
+    """The runs that gave up, and why."""
+    paths = {job: job.out / "failed.json" for job in jobs}
+    return {job: json.loads(path.read_text())["error"] for job, path in paths.items() if path.exists()}
 
 
 @contextmanager

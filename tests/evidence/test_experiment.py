@@ -1,0 +1,95 @@
+"""`frugal prove`: from a declaration to a result, on a scale of seconds."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from frugal.core.errors import BadRun, UnknownName
+from frugal.evidence import experiment
+from frugal.evidence.experiment import Experiment, experiments, load, prove, word
+from frugal.registry import methods, recipe
+
+SMALL = """
+from frugal.evidence.experiment import Experiment
+
+EXPERIMENT = Experiment(
+    question="Is it so?",
+    arms=("grpo(prompts=2, group=4)", "grpo(prompts=2, group=4)+ead"),
+    task="modchain",
+    samples=24,
+    expected="more",
+    search={"lr": (1e-4, 1e-2)},
+    seeds=3,
+    options={"evaluations": 2, "eval_problems": 4},
+)
+"""
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    folder = tmp_path / "experiments" / "language"
+    folder.mkdir(parents=True)
+    (folder / "ead.py").write_text(SMALL)
+    (folder / "empty.py").write_text("")
+    return tmp_path
+
+
+def test_every_built_method_of_this_checkout_has_an_experiment_of_its_own():
+    assert {"ead", "capo", "remax", "ngrpo", "lp-reg", "online-difficulty"} <= set(experiments())
+    for slug in experiments():
+        asked = load(slug)
+        assert any(patch.name == slug for patch in recipe(asked.arms[1]).patches), slug
+        assert asked.seeds >= 8 and slug in methods()
+        assert all(asked.task and recipe(arm) for arm in asked.arms)
+
+
+def test_unknown_and_empty_experiments(root):
+    with pytest.raises(UnknownName, match="unknown experiment 'eda'; did you mean 'ead'"):
+        load("eda", root)
+    with pytest.raises(BadRun, match="holds no experiment"):
+        load("empty", root)
+
+
+def test_a_result_holds_all_that_made_it(root):
+    result = prove("ead", processes=2, root=root)
+    path = root / "results" / "language" / "ead.json"
+    assert json.loads(path.read_text()) == json.loads(json.dumps(result)) and path.with_suffix(".png").exists()
+    assert result["verdict"] in ("holds", "not shown", "opposite")
+    assert result["scale"] == "0.3M, modchain, 24 samples" and result["command"] == "frugal prove ead"
+    assert len(result["grid"]) == 3 and [len(arm["curves"]) for arm in result["arms"]] == [3, 3]
+    assert all(f"grpo(prompts=2, group=4, lr={lr})" in result["tuning"] for lr in (0.0001, 0.01))
+    assert "8 runs" in result["tuning"]
+    seeds = (
+        {p.name for p in (root / "runs/prove/ead").glob("grpo*/*")},
+        {p.name for p in (root / "runs/prove/ead/tuning").glob("*/*")},
+    )
+    assert seeds == ({"seed-0", "seed-1", "seed-2"}, {"seed-100", "seed-101"})
+    stamps = {p: p.stat().st_mtime_ns for p in root.rglob("curve.jsonl")}
+    prove("ead", processes=2, root=root)
+    assert stamps == {p: p.stat().st_mtime_ns for p in root.rglob("curve.jsonl")}
+
+
+def test_smoke_commits_nothing(root):
+    prove("ead", scale="smoke", processes=2, root=root)
+    assert not (root / "results").exists()
+
+
+def test_an_arm_with_other_settings():
+    assert experiment._with("grpo(epochs=2)+ead(hot=1.3)+capo", {"lr": 1e-3}) == str(
+        recipe("grpo(epochs=2, lr=1e-3)+ead(hot=1.3)+capo")
+    )
+
+
+def test_the_verdict_rests_on_what_was_named():
+    figures = {"word": "not shown", "final_p": 0.01, "final_difference_interval": [0.1, 0.2]}
+    assert word(figures, "samples") == "not shown" and word(figures, "final") == "better"
+    assert word(figures | {"final_p": 0.2}, "final") == "not shown"
+    assert word(figures | {"final_difference_interval": [-0.1, 0.2]}, "final") == "not shown"
+    assert word(figures | {"final_difference_interval": [-0.3, -0.2]}, "final") == "worse"
+    assert word(figures | {"final_difference_interval": [None, None]}, "final") == "not shown"
+
+
+def test_an_experiment_is_data():
+    asked = Experiment("?", ("grpo", "grpo+ead"), "modchain", 10, "", {"lr": (1e-4,)})
+    assert (asked.seeds, asked.rests_on, asked.larger_is_better) == (8, "samples", True)

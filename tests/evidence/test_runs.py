@@ -1,0 +1,88 @@
+"""Many runs at once: what dies is resumed, what fails is kept, what is there is reused."""
+
+import json
+import math
+import os
+import signal
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from frugal.core.errors import BadRun, RunFailed
+from frugal.core.recipe import Frozen
+from frugal.evidence.runs import Job, bring_to_end, curve, failures, run_all
+from frugal.language.tasks.modchain import ModChain
+
+HERE = Path(__file__)
+OPTIONS = Frozen({"threads": 1, "evaluations": 2, "eval_problems": 4})
+
+
+@dataclass(frozen=True)
+class Deadly(ModChain):
+    """Kills its process once, in the second round, and leaves a note of it."""
+
+    def score(self, problems, completions):
+        note = Path(os.environ["DEADLY"])
+        calls = int(note.read_text()) if note.exists() else 0
+        note.write_text(str(calls + 1))
+        if calls == 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().score(problems, completions)
+
+
+@dataclass(frozen=True)
+class Broken(ModChain):
+    """Gives a score that is no number, in every third call."""
+
+    calls = []
+
+    def score(self, problems, completions):
+        self.calls.append(1)
+        return [math.nan if len(self.calls) % 3 == 0 else 0.0] * len(problems)
+
+
+def job(out: Path, task="modchain", seed=0, recipe="grpo(prompts=2, group=4)") -> Job:
+    return Job(recipe, task, 32, seed, out / f"seed-{seed}", OPTIONS)
+
+
+def without_seconds(out: Path):
+    return [{k: v for k, v in line.items() if "seconds" not in k} for line in curve(out) + curve(out, "train")]
+
+
+def test_a_worker_that_dies_is_tried_again_to_the_same_result(tmp_path, monkeypatch):
+    monkeypatch.setenv("DEADLY", str(tmp_path / "note"))
+    killed, plain = job(tmp_path / "a", f"{HERE}:Deadly"), job(tmp_path / "b")
+    run_all([killed, plain], processes=1)
+    assert int((tmp_path / "note").read_text()) > 3
+    assert without_seconds(killed.out) == without_seconds(plain.out) != []
+
+
+def test_a_run_that_fails_is_kept_as_failed_and_is_not_run_again(tmp_path):
+    broken, plain = job(tmp_path / "a", f"{HERE}:Broken"), job(tmp_path / "b")
+    run_all([broken, plain], processes=1)
+    assert list(failures([broken, plain])) == [broken] and "no finite number" in failures([broken])[broken]
+    assert curve(broken.out)
+    run_all([broken, plain], processes=1)
+    with pytest.raises(RunFailed, match=r"every run failed; grpo.*no finite number"):
+        run_all([broken], processes=1)
+
+
+def test_a_mistake_stops_everything_with_its_message(tmp_path):
+    with pytest.raises(RunFailed, match=r"seed 0.*unknown task 'modchian'"):
+        run_all([job(tmp_path / str(i), "modchian") for i in range(3)], processes=1)
+
+
+@pytest.mark.parametrize("change,named", [({"seed": 7}, "another seed"), ({"versions": {"code": "x"}}, "another code")])
+def test_a_directory_with_another_run_is_left_alone(tmp_path, change, named):
+    here = job(tmp_path)
+    bring_to_end(here)
+    path = here.out / "run.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    before = (here.out / "curve.jsonl").read_bytes()
+    with pytest.raises(BadRun, match=named):
+        bring_to_end(here)
+    assert (here.out / "curve.jsonl").read_bytes() == before
+    path.write_text("{")
+    with pytest.raises(BadRun, match="is damaged; remove"):
+        bring_to_end(here)
