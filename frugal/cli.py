@@ -37,6 +37,7 @@ Dtype = Annotated[str, typer.Option(help="auto, float32 or bfloat16")]
 MaxTokens = Annotated[int, typer.Option(help="longest response; 0: what the task asks for")]
 Evaluations = Annotated[int, typer.Option(help="held-out evaluations on an even grid")]
 Processes = Annotated[int, typer.Option(help="runs at a time; 0: one a core")]
+Ray = Annotated[str | None, typer.Option(help="address of a Ray cluster, or local; all nodes must see --out")]
 Threads = Annotated[int, typer.Option(help="processor threads; 0 leaves it to torch")]
 
 
@@ -107,6 +108,7 @@ def compare(
     max_tokens: MaxTokens = 0,
     evaluations: Annotated[int, typer.Option(help="held-out evaluations on an even grid")] = 40,
     processes: Processes = 0,
+    ray: Ray = None,
 ) -> None:
     """Train several recipes over paired seeds; prints how many samples each saves, writes report.html."""
     from .evidence.compare import compare as run_all
@@ -119,7 +121,8 @@ def compare(
             samples=samples,
             seeds=seeds,
             out=out,
-            processes=processes or None,
+            processes=processes,
+            ray=ray,
             watch=bars,
             model=model,
             reward=reward,
@@ -140,6 +143,7 @@ def prove(
     seeds: Annotated[int, typer.Option(help="0: as many as the experiment says")] = 0,
     scale: Annotated[Scale, typer.Option(help="smoke only tries whether it runs, and commits nothing")] = Scale.full,
     processes: Processes = 0,
+    ray: Ray = None,
 ) -> None:
     """Run a method's experiment, judge it, and write results/<domain>/SLUG.json."""
     from .evidence.experiment import experiments, load
@@ -153,7 +157,7 @@ def prove(
         load(slug)  # a mistake shows before hours of runs
     for slug in chosen:
         with Watch() as bars:
-            result = prove_one(slug, seeds, scale.value, processes, bars)
+            result = prove_one(slug, seeds, scale.value, processes, ray, bars)
         verdict(result)
 
 

@@ -8,7 +8,7 @@ from .catalogue.index import cards
 from .core.errors import BadRun
 from .registry import bases, find
 
-METHOD = '''"""{idea}
+METHOD = '''"""TODO 1: one sentence of under 120 characters. The card says: {idea}
 
 Changes      TODO 1: the part and its equation, in the code's own symbols
 Source       {source}

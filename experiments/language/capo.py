@@ -4,7 +4,7 @@ from frugal.evidence.experiment import Experiment
 
 EXPERIMENT = Experiment(
     question="Does masking the tokens with the largest predicted shift make aggressive updates pay?",
-    arms=("grpo(epochs=2)", "grpo(epochs=2)+capo"),
+    arms=("grpo(epochs=2)", "grpo(epochs=2)+capo(policy=1e-2, objective=1e-1)"),
     task="modchain",
     samples=5120,
     expected="up to 30 times fewer samples than standard GRPO, which collapses in the aggressive regime",

@@ -171,11 +171,10 @@ class Recipe:
         return self._settings
 
     def owner(self, path: str) -> str:
-        """Who put the part at `path` there: the name of a patch or of the base."""
-        for patch in self.patches:
-            if path in patch.fill or path in map(patch.entry, patch.add):
-                return patch.name
-        return self.base.name
+        """Who put the part at `path` there: a patch or the base, and after it who changed a field or wrapped it."""
+        whole = [p.name for p in self.patches if path in p.fill or path in map(p.entry, p.add)] or [self.base.name]
+        fields = [p.name for p in self.patches if any(at.startswith(path + ".") for at in p.fill)]
+        return ", ".join([*whole[:1], *fields, *(p.name for p in self.patches if path in p.wrap)])
 
     def needs(self) -> dict[str, Any]:
         """{"old.entropy": column}: what the parts need beyond log-probabilities."""

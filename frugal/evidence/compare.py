@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -32,20 +31,22 @@ def compare(
     samples: int = 4000,
     seeds: int | Sequence[int] = 3,
     out: Path | str = "runs/cmp",
-    processes: int | None = None,
+    processes: int = 0,
+    ray: str | None = None,
     watch: Callable[[Sequence[Job]], None] | None = None,
     **options: Any,
 ) -> dict[str, Any]:
     """Run every arm with seeds 0 .. seeds-1 and summarise; writes summary.json, report.html and PNGs into `out`.
 
     The first arm is the baseline. Arms with one seed share start weights, prompts and random numbers as far as the
-    methods allow. `options` as in `frugal.run`. Runs found finished in `out` are reused, unfinished ones resumed.
+    methods allow. `options` as in `frugal.run`, `processes` and `ray` as in `run_all`. Runs found
+    finished in `out` are reused, unfinished ones resumed.
     Raises `RunFailed` with the name of the run that failed.
     """
     from .report import write_report
 
     jobs = plan(task, arms, samples, seeds, Path(out), options)
-    run_all(jobs, processes or os.cpu_count() or 1, watch)
+    run_all(jobs, processes, watch, ray)
     summary = summarise(jobs)
     write(Path(out) / "summary.json", json.dumps(summary, indent=1))
     write_report(summary, jobs, Path(out))

@@ -11,7 +11,7 @@ import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import reduce
+from functools import partial, reduce
 from itertools import chain, product
 from operator import add
 from pathlib import Path
@@ -69,6 +69,7 @@ def prove(
     seeds: int = 0,
     scale: Literal["smoke", "full"] = "full",
     processes: int = 0,
+    ray: str | None = None,
     watch: Callable[[Sequence[Job]], None] | None = None,
     root: Path = CHECKOUT,
 ) -> dict[str, Any]:
@@ -80,10 +81,10 @@ def prove(
     samples = experiment.samples if scale == "full" else min(SMOKE["samples"], experiment.samples)
     n = seeds or (experiment.seeds if scale == "full" else SMOKE["seeds"])
     out = root / "runs" / ("prove" if scale == "full" else "smoke") / slug
-    began, processes = time.time(), processes or os.cpu_count() or 1
-    arms, tuning = tune(experiment, samples, out / "tuning", processes, watch)
+    began, run = time.time(), partial(run_all, processes=processes, watch=watch, ray=ray)
+    arms, tuning = tune(experiment, samples, out / "tuning", run)
     jobs = plan(experiment.task, arms, samples, n, out, dict(experiment.options))
-    run_all(jobs, processes, watch)
+    run(jobs)
     summary = summarise(jobs, experiment.metric, experiment.larger_is_better)
     asked = json.loads((jobs[0].out / "run.json").read_text())
     judged = summary["arms"][1]["statistics"]
@@ -116,7 +117,7 @@ def prove(
 
 
 def tune(
-    experiment: Experiment, samples: int, out: Path, processes: int, watch: Callable[[Sequence[Job]], None] | None
+    experiment: Experiment, samples: int, out: Path, run: Callable[[Sequence[Job]], None]
 ) -> tuple[list[str], str]:
     """Each arm with the settings of the largest area under the curve, by the same search; and what was done, in words.
 
@@ -127,7 +128,7 @@ def tune(
     jobs = plan(
         experiment.task, list(chain.from_iterable(tried.values())), samples, TUNING_SEEDS, out, dict(experiment.options)
     )
-    run_all(jobs, processes, watch)
+    run(jobs)
     found = summarise(jobs, experiment.metric, experiment.larger_is_better)
     sign = 1 if experiment.larger_is_better else -1
     area = {row["recipe"]: sign * row["area_mean"] for row in found["arms"]}

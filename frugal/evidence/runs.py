@@ -7,18 +7,22 @@ gradient that is not finite, is kept as a failed seed.
 from __future__ import annotations
 
 import json
+import logging
 import multiprocessing
+import os
+import re
 import signal
+import socket
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from frugal.core.errors import BadRun, FrugalError, RunFailed
+from frugal.core.errors import BadRun, FrugalError, MissingExtra, RunFailed
 from frugal.core.recipe import Frozen
 from frugal.core.run import write
 from frugal.registry import code
@@ -42,11 +46,31 @@ class Job:
         return f"{self.recipe}, seed {self.seed}"
 
 
-def run_all(jobs: Sequence[Job], processes: int, watch: Callable[[Sequence[Job]], None] | None = None) -> None:
-    """Bring every job's directory to its end, `processes` at a time. Raises `RunFailed` naming what could not run.
+def run_all(
+    jobs: Sequence[Job],
+    processes: int = 0,
+    watch: Callable[[Sequence[Job]], None] | None = None,
+    ray: str | None = None,
+) -> None:
+    """Bring every job's directory to its end. Raises `RunFailed` naming what could not run.
 
-    `watch` is called a few times a second with all jobs, to read their curves.
+    `processes` at a time on this machine (0: one a core), or on the Ray cluster at the address `ray` ("local" starts
+    one here). `watch` is called a few times a second with all jobs, to read their curves.
     """
+    watching = watch or (lambda jobs: None)
+    if ray is None:
+        errors = _on_this_machine(jobs, processes or os.cpu_count() or 1, watching)
+    else:
+        errors = _on_ray(jobs, ray, watching)
+    if errors:
+        raise RunFailed("\n".join(errors))
+    failed = failures(jobs)
+    if len(failed) == len(jobs):
+        raise RunFailed(f"every run failed; {jobs[0]}: {failed[jobs[0]]}")
+
+
+def _on_this_machine(jobs: Sequence[Job], processes: int, watch: Callable[[Sequence[Job]], None]) -> list[str]:
+    """A process for each run, forked from one that has imported everything; returns what went wrong, in words."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["frugal.language.main", "frugal.language.loop"])  # imported once, not once a run
     waiting = [(job, 1) for job in jobs]
@@ -61,8 +85,7 @@ def run_all(jobs: Sequence[Job], processes: int, watch: Callable[[Sequence[Job]]
                     process.start()
                 working.append((process, job, attempt))
             time.sleep(0.3)
-            if watch:
-                watch(jobs)
+            watch(jobs)
             for entry in [entry for entry in working if not entry[0].is_alive()]:
                 working.remove(entry)
                 process, job, attempt = entry
@@ -77,11 +100,51 @@ def run_all(jobs: Sequence[Job], processes: int, watch: Callable[[Sequence[Job]]
         for process, *_ in working:
             process.terminate()
             process.join()
-    if errors:
-        raise RunFailed("\n".join(errors))
-    failed = failures(jobs)
-    if len(failed) == len(jobs):
-        raise RunFailed(f"every run failed; {jobs[0]}: {failed[jobs[0]]}")
+    return errors
+
+
+def _on_ray(jobs: Sequence[Job], address: str, watch: Callable[[Sequence[Job]], None]) -> list[str]:
+    """A task of one processor for each run. All nodes see one disk: a run moves to another node by its checkpoint."""
+    try:
+        import ray
+    except ImportError:
+        raise MissingExtra("ray", "--ray") from None
+    try:
+        if host := re.fullmatch(r"(?:ray://)?([^/]+):(\d+)", address):  # Ray itself would wait for minutes
+            socket.create_connection((host.group(1), int(host.group(2))), timeout=5).close()
+        ray.init(address=None if address == "local" else address, log_to_driver=False, logging_level=logging.ERROR)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise BadRun(f"there is no Ray cluster at {address}: {error}; start one, or give --ray local") from None
+    remote = ray.remote(num_cpus=1, max_retries=TRIES - 1)(_work_on_a_node)
+    try:
+        root = Path(os.path.commonpath([job.out.absolute() for job in jobs]))
+        root.mkdir(parents=True, exist_ok=True)
+        pending = {remote.remote(replace(job, out=job.out.absolute()), root): job for job in jobs}
+        errors = []
+        while pending:
+            done, _ = ray.wait(list(pending), timeout=0.3)
+            watch(jobs)
+            for future in done:
+                job = pending.pop(future)
+                try:
+                    why = ray.get(future)
+                except ray.exceptions.RayError as error:
+                    why = f"its worker died {TRIES} times: {error}"
+                errors += [f"{job}: {why}"] if why else []
+        return errors
+    finally:
+        ray.shutdown()
+
+
+def _work_on_a_node(job: Job, root: Path) -> str | None:
+    """On a node of the cluster: the same as `_work`, with the reason as the result."""
+    if not root.is_dir():
+        return f"a node of the cluster does not see {root}; give an --out on a disk that all nodes share"
+    try:
+        bring_to_end(job)
+    except FrugalError as error:
+        return str(error)
+    return None
 
 
 def failures(jobs: Sequence[Job]) -> dict[Job, str]:

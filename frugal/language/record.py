@@ -16,7 +16,7 @@ from .rows import Rows
 
 def describe(batch: Rows, steps: list[dict[str, float]]) -> dict[str, Any]:
     """Means of one round: score of the counted rows, length, truncation, entropy estimate, losses."""
-    counted = batch.counts & batch.own.any(1)
+    counted = batch.sampled
     line = {
         "score": float(batch.score[counted].mean()) if counted.any() else 0.0,
         "length": float(batch.length[counted].float().mean()) if counted.any() else 0.0,

@@ -70,6 +70,11 @@ class Rows:
         return mine if self.selected is None else mine & self.selected
 
     @property
+    def sampled(self) -> Tensor:
+        """Rows that count and were really sampled, not imagined by a method. [B] bool"""
+        return self.counts & self.own.any(1)
+
+    @property
     def valid(self) -> Tensor:
         """Positions that are not padding. [B,T] bool"""
         return torch.arange(self.tokens.shape[1]) < self.length[:, None]

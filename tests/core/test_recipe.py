@@ -75,6 +75,8 @@ def test_the_owner_of_a_part_is_whoever_put_it_there():
     recipe = base() + patch("a", add={"credit.rewards": Value()}) + patch("b", fill={"credit.advantage": Value(2)})
     owners = {path: recipe.owner(path) for path in recipe.parts}
     assert owners == {"credit.rewards.a": "a", "credit.advantage": "b", "learn.clip": "plain"}
+    bent = base() + patch("a", fill={"learn.clip.low": 0.5}) + patch("b", wrap={"learn.clip": Wrapper(2)})
+    assert bent.owner("learn.clip") == "plain, a, b"
 
 
 # -- One ------------------------------------------------------------------------------------------------------

@@ -4,12 +4,13 @@ import json
 import math
 import os
 import signal
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from frugal.core.errors import BadRun, RunFailed
+from frugal.core.errors import BadRun, MissingExtra, RunFailed
 from frugal.core.recipe import Frozen
 from frugal.evidence.runs import Job, bring_to_end, curve, failures, run_all
 from frugal.language.tasks.modchain import ModChain
@@ -86,3 +87,26 @@ def test_a_directory_with_another_run_is_left_alone(tmp_path, change, named):
     path.write_text("{")
     with pytest.raises(BadRun, match="is damaged; remove"):
         bring_to_end(here)
+
+
+def test_on_a_ray_cluster_the_results_are_the_same_bits(tmp_path, monkeypatch):
+    pytest.importorskip("ray", reason="needs the extra ray")
+    monkeypatch.setenv("DEADLY", str(tmp_path / "note"))
+    here, there, deadly = job(tmp_path / "a"), job(tmp_path / "b"), job(tmp_path / "c", f"{HERE}:Deadly")
+    run_all([here], processes=1)
+    run_all([there, deadly], ray="local")
+    assert without_seconds(here.out) == without_seconds(there.out) == without_seconds(deadly.out)
+    weights = [(one.out / "model" / "model.safetensors").read_bytes() for one in (here, there, deadly)]
+    assert weights[0] == weights[1] == weights[2]
+
+
+def test_a_cluster_that_is_not_there(tmp_path):
+    pytest.importorskip("ray", reason="needs the extra ray")
+    with pytest.raises(BadRun, match=r"no Ray cluster at 127.0.0.1:1"):
+        run_all([job(tmp_path)], ray="127.0.0.1:1")
+
+
+def test_without_ray_the_error_names_the_extra(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(MissingExtra, match=r"frugal-rl.ray."):
+        run_all([job(tmp_path)], ray="local")

@@ -15,9 +15,10 @@ Source       Stabilizing Policy Gradients for Sample-Efficient Reinforcement Lea
              runs: policy 1e-3, objective 5e-4; its REINFORCE runs: 1e-5 and 0.1
 Ours         a sampled token below the top_k takes the last place among them. The first step is Adam's too, where
              the released code, which has no moments then, takes SGD's (at the rate 0 of its warm-up).
-             The thresholds suit models of all sizes, since v.u is to first order the change of the token's own
-             log-probability: by at most 0.014, or 0.01 / |A|. m_F grows with the square of the rate, m_H with the
-             rate: raise the thresholds with it where less than 0.92 of the tokens stay (the paper masks up to 8%).
+             v.u is to first order the change of the token's own log-probability, and a step of Adam makes it about
+             step |h|_1: with the paper's rates (1e-6) 0.004, with those of tiny models (4e-4) 0.04, so that its
+             thresholds mask every token that decides anything. m_F grows with the square of that, m_H with it: there
+             take policy=1e-2, objective=1e-1, as the experiment does (docs/log.md).
 Leans on     nothing
 Experiment   experiments/language/capo.py
 """
