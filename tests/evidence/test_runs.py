@@ -2,8 +2,6 @@
 
 import json
 import math
-import os
-import signal
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,17 +17,27 @@ HERE = Path(__file__)
 OPTIONS = Frozen({"threads": 1, "evaluations": 2, "eval_problems": 4})
 
 
-@dataclass(frozen=True)
-class Deadly(ModChain):
-    """Kills its process once, in the second round, and leaves a note of it."""
+DEADLY = """
+import os, pathlib, signal
+from frugal.language.tasks.modchain import ModChain
 
+NOTE = pathlib.Path(__file__).with_name("calls")
+
+
+class Deadly(ModChain):
     def score(self, problems, completions):
-        note = Path(os.environ["DEADLY"])
-        calls = int(note.read_text()) if note.exists() else 0
-        note.write_text(str(calls + 1))
+        calls = int(NOTE.read_text()) if NOTE.exists() else 0
+        NOTE.write_text(str(calls + 1))
         if calls == 2:
             os.kill(os.getpid(), signal.SIGKILL)
         return super().score(problems, completions)
+"""
+
+
+def deadly(folder: Path) -> str:
+    """A task that kills its process once, in the second round, and counts its calls in a file beside it."""
+    (folder / "deadly.py").write_text(DEADLY)
+    return f"{folder / 'deadly.py'}:Deadly"
 
 
 @dataclass(frozen=True)
@@ -51,11 +59,10 @@ def without_seconds(out: Path):
     return [{k: v for k, v in line.items() if "seconds" not in k} for line in curve(out) + curve(out, "train")]
 
 
-def test_a_worker_that_dies_is_tried_again_to_the_same_result(tmp_path, monkeypatch):
-    monkeypatch.setenv("DEADLY", str(tmp_path / "note"))
-    killed, plain = job(tmp_path / "a", f"{HERE}:Deadly"), job(tmp_path / "b")
+def test_a_worker_that_dies_is_tried_again_to_the_same_result(tmp_path):
+    killed, plain = job(tmp_path / "a", deadly(tmp_path)), job(tmp_path / "b")
     run_all([killed, plain], processes=1)
-    assert int((tmp_path / "note").read_text()) > 3
+    assert int((tmp_path / "calls").read_text()) > 3
     assert without_seconds(killed.out) == without_seconds(plain.out) != []
 
 
@@ -89,14 +96,13 @@ def test_a_directory_with_another_run_is_left_alone(tmp_path, change, named):
         bring_to_end(here)
 
 
-def test_on_a_ray_cluster_the_results_are_the_same_bits(tmp_path, monkeypatch):
+def test_on_a_ray_cluster_the_results_are_the_same_bits(tmp_path):
     pytest.importorskip("ray", reason="needs the extra ray")
-    monkeypatch.setenv("DEADLY", str(tmp_path / "note"))
-    here, there, deadly = job(tmp_path / "a"), job(tmp_path / "b"), job(tmp_path / "c", f"{HERE}:Deadly")
+    here, there, killed = job(tmp_path / "a"), job(tmp_path / "b"), job(tmp_path / "c", deadly(tmp_path))
     run_all([here], processes=1)
-    run_all([there, deadly], ray="local")
-    assert without_seconds(here.out) == without_seconds(there.out) == without_seconds(deadly.out)
-    weights = [(one.out / "model" / "model.safetensors").read_bytes() for one in (here, there, deadly)]
+    run_all([there, killed], ray="local")
+    assert without_seconds(here.out) == without_seconds(there.out) == without_seconds(killed.out)
+    weights = [(one.out / "model" / "model.safetensors").read_bytes() for one in (here, there, killed)]
     assert weights[0] == weights[1] == weights[2]
 
 
