@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -175,9 +176,12 @@ def list_(
     if as_json:
         print(json.dumps([as_row(card) for card in cards], indent=1))
         return
-    from .show import catalogue
+    from .registry import bases
 
-    catalogue(cards)
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    for card in cards:  # a rich table of all of them would take a second
+        print(f"{card.slug:<26} {card.family:<15} {' '.join(card.changes):<31} {card.status:<8} {card.title}"[:width])
+    print(f"{len(cards)} systems; bases: {', '.join(bases())}")
 
 
 @app.command()

@@ -16,7 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as Bars
 from rich.table import Table
 
-from .catalogue.index import Card, cards, find
+from .catalogue.index import cards, find
 from .core.recipe import Recipe
 from .registry import bases, methods, recipe
 
@@ -155,15 +155,6 @@ def verdict(result: dict[str, Any]) -> None:
     """The verdict of an experiment with its scale, then its comparison."""
     out.print(f"[bold]{result['slug']}: {result['verdict']}[/] ({result['scale']}), resting on {result['rests_on']}")
     comparison(result, f"tuning: {result['tuning']}")
-
-
-def catalogue(chosen: list[Card]) -> None:
-    """One line a card."""
-    table = Table("slug", "family", "changes", "status", "title", box=None)
-    for card in chosen:
-        table.add_row(card.slug, card.family, " ".join(card.changes), card.status, card.title)
-    out.print(table)
-    out.print(f"{len(chosen)} systems; bases: {', '.join(bases())}")
 
 
 def describe(name: str, flat: bool) -> None:
