@@ -1,4 +1,4 @@
-"""Sums of 1 to 8 digits: most groups are all right or all wrong, and teach nothing."""
+"""Sums of 1 to 6 digits: most groups are all right or all wrong, and teach nothing."""
 
 from frugal.evidence.experiment import Experiment
 
