@@ -52,4 +52,5 @@ class LiveCritic:
         self.optimiser.load_state_dict(state)
 
     def _forward(self, rows: Rows) -> Tensor:
-        return self.head(self.body.hidden(rows))[..., 0].float() * rows.own
+        v = self.head(self.body.body.states(rows, rows.own))[:, 0].float()
+        return torch.zeros(rows.own.shape).masked_scatter(rows.own, v)

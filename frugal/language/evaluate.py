@@ -50,8 +50,7 @@ class Evaluation:
         problems = [pool[i * len(pool) // n] for i in range(n)]  # from all of it: pools are often sorted
         asks = [
             ask
-            for g, q in enumerate(problems)
-            for prompt in [net.encode(q.prompt)]
+            for g, (q, prompt) in enumerate(zip(problems, net.encode_all([q.prompt for q in problems]), strict=True))
             for ask in (Ask(q, prompt, g, greedy=True), Ask(q, prompt, g, n=k))
         ]
         rows = Sampler(net, self.task, spent, limit=self.limit)(asks, torch.Generator().manual_seed(run.seed))

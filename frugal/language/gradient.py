@@ -12,29 +12,48 @@ from .rows import Rows
 
 
 def accumulate(
-    net: Policy, mini: Rows, columns: Mapping[str, Column], objective: Callable[[Now], Tensor], micro_tokens: int
+    net: Policy,
+    mini: Rows,
+    columns: Mapping[str, Column],
+    objective: Callable[[Now], Tensor],
+    micro_tokens: int,
+    known: bool = False,
 ) -> float:
     """Add d objective / d weights to the gradients; returns the objective.
 
     The objective sees the whole minibatch at once, so no statistic or denominator depends on how it is split: what
     the model says is computed piece by piece without gradient, the objective is differentiated with respect to it,
     and that derivative is passed through the model piece by piece (Gao et al. 2021, arXiv 2101.06983, section 3).
+    What the model says is `known`, as `mini.old`, as long as it has the weights that sampled; and tokens after which
+    the derivative is 0 everywhere, as in a group without spread, do not pass through the model at all.
     """
     pieces = split(mini, micro_tokens)
-    if len(pieces) == 1:
+    known = known and not columns
+    if len(pieces) == 1 and not known:
         loss = objective(net.columns(mini, columns))
         loss.backward()
         return float(loss.detach())
-    said = _together(mini, pieces, [_as_dict(_look(net, mini, rows, columns)) for rows in pieces])
+    if known:
+        said = {"logp": mini.old.clone()}
+    else:
+        said = _together(mini, pieces, [_as_dict(_look(net, mini, rows, columns)) for rows in pieces])
     for value in said.values():
         value.requires_grad_(value.is_floating_point())
     loss = objective(Now(said["logp"], said))
     loss.backward()
-    for rows in pieces:
-        again = _as_dict(net.columns(mini.take(rows), columns))
-        pairs = [(value, said[name].grad) for name, value in again.items() if value.requires_grad]
-        pairs = [(value, grad[rows, : value.shape[1]]) for value, grad in pairs if grad is not None]
-        torch.autograd.backward([value for value, _ in pairs], [grad for _, grad in pairs])
+    slopes = {name: value.grad for name, value in said.items() if value.grad is not None}
+    told = mini.own & torch.stack([slope[..., None].flatten(2).any(2) for slope in slopes.values()]).any(0)
+    moving = mini.put(own=told).take(told.any(1))
+    slopes = {name: slope[told.any(1)] for name, slope in slopes.items()}
+    if not len(moving):
+        for weight in net.trainable().values():  # a gradient of zero, with which an optimiser's momentum goes on
+            weight.grad = torch.zeros_like(weight)
+        return float(loss.detach())
+    for rows in split(moving, micro_tokens):
+        again = _as_dict(net.columns(moving.take(rows), columns))
+        pairs = [(value, slopes[name]) for name, value in again.items() if name in slopes and value.requires_grad]
+        pairs = [(value, slope[rows, : value.shape[1]]) for value, slope in pairs]
+        torch.autograd.backward([value for value, _ in pairs], [slope for _, slope in pairs])
     return float(loss.detach())
 
 

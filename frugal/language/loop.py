@@ -86,7 +86,8 @@ def train(recipe: Recipe, task: Task, net: Policy, run: Run, evaluation: Evaluat
                 steps.append({"clipped": float(maths.masked_mean(outside.float(), use))})
                 return maths.loss_mean(loss, use, s.mean, mini.limit)
 
-            loss = accumulate(net, mini, columns.get("now", {}), objective, micro_tokens)
+            known = fresh and bool((mini.drawn & (mini.group <= newest)).all())
+            loss = accumulate(net, mini, columns.get("now", {}), objective, micro_tokens, known)
             norm = optimiser.step(s.lr)
             steps[-1] |= {"loss": loss, "grad_norm": norm}
             spent.gradient_steps += 1

@@ -107,7 +107,8 @@ def check(recipe: Recipe, task: Task, net: Policy, limit: int) -> None:
     for i, problem in enumerate(pool + test):
         if not problem.prompt:
             raise BadTask(f"{task.name}: the prompt of problem {i} is empty")
-        n = len(net.encode(problem.prompt))
+    for i, prompt in enumerate(net.encode_all([problem.prompt for problem in pool + test])):
+        n = len(prompt)
         if n == 0 or n + s.max_tokens > net.context:
             raise BadTask(
                 f"{task.name}: the prompt of problem {i} has {n} tokens, and with max_tokens={s.max_tokens} "

@@ -10,14 +10,17 @@ import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache, partial
 
 import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
-from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from frugal.core.errors import BadModel
 
+from .body import Body, Generic
+from .llama import Llama, fits
 from .rows import Rows
 
 Column = Callable[[Tensor, Tensor, Tensor], Tensor]  # (logits[n,V], token[n], hidden[n,D]) -> [n,...]
@@ -44,8 +47,12 @@ class Policy:
         self.temperature = 1.0
         inner = model.get_base_model() if hasattr(model, "get_base_model") else model  # below LoRA
         self.backbone, self.head = inner.base_model, inner.get_output_embeddings()
+        self.body: Body = Llama(self.backbone) if fits(inner.config) else Generic(self.backbone)
         self.context = getattr(inner.config, "max_position_embeddings", None) or 2**31
         self.ends = _end_tokens(inner, tokenizer)
+        self._decode = lru_cache(2**14)(
+            partial(tokenizer.decode, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        )
         self.end = int(self.ends[0]) if tokenizer.eos_token_id is None else int(tokenizer.eos_token_id)
         self.reference: Policy | None = None
         self._check_head(inner)
@@ -59,44 +66,14 @@ class Policy:
 
     # -- forward ----------------------------------------------------------------------------------------------
 
-    def prefill(self, prompts: Sequence[tuple[int, ...]]) -> tuple[Tensor, DynamicCache, Tensor]:
-        """Encode prompts, padded on the left. Returns the last hidden state [G,D], the cache, the mask [G,P]."""
-        width = max(map(len, prompts))
-        ids = torch.tensor([(0,) * (width - len(p)) + tuple(p) for p in prompts])
-        mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts])
-        positions = (mask.cumsum(1) - 1).clamp(min=0)
-        out = self.backbone(
-            input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=True, past_key_values=DynamicCache()
-        )
-        return out.last_hidden_state[:, -1], out.past_key_values, mask
-
-    def extend(self, tokens: Tensor, cache: DynamicCache, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Append tokens [B,t] to what the cache holds (mask [B,P]). Returns hidden [B,t,D] and the new mask."""
-        mask = torch.cat([mask, mask.new_ones(tokens.shape)], dim=1)
-        positions = (mask.cumsum(1) - 1)[:, -tokens.shape[1] :]
-        out = self.backbone(
-            input_ids=tokens, attention_mask=mask, position_ids=positions, use_cache=True, past_key_values=cache
-        )
-        return out.last_hidden_state, mask
-
     def logits(self, hidden: Tensor) -> Tensor:
         """hidden [..,D] -> logits [..,V] in float32, at the policy's temperature."""
-        return self.head(hidden).float() / self.temperature
-
-    def hidden(self, rows: Rows) -> Tensor:
-        """The state before each response token, each distinct prompt encoded once. [b,T,D]"""
-        distinct = list(dict.fromkeys(rows.prompts))
-        index = torch.tensor([distinct.index(p) for p in rows.prompts])
-        last, cache, mask = self.prefill(distinct)
-        first = last[index][:, None]
-        if rows.tokens.shape[1] == 1:
-            return first
-        cache.batch_select_indices(index)
-        return torch.cat([first, self.extend(rows.tokens[:, :-1], cache, mask[index])[0]], dim=1)
+        logits = self.head(hidden).float()
+        return logits if self.temperature == 1.0 else logits / self.temperature
 
     def columns(self, rows: Rows, wanted: Mapping[str, Column]) -> Now:
         """Log-probabilities of the own tokens of `rows`, and the wanted columns, with gradient if enabled."""
-        hidden, own = self.hidden(rows)[rows.own], rows.own
+        hidden, own = self.body.states(rows, rows.own), rows.own
         tokens, read = rows.tokens[own], {}
         size = max(1, CHUNK_FLOATS // self.head.weight.shape[0])
         pieces = []
@@ -161,18 +138,26 @@ class Policy:
 
     def encode(self, prompt: str | Sequence[Mapping[str, str]], prefix: str = "") -> tuple[int, ...]:
         """Token ids of a prompt; text goes through the chat template where the tokenizer has one."""
+        return self.encode_all([prompt], prefix)[0]
+
+    def encode_all(
+        self, prompts: Sequence[str | Sequence[Mapping[str, str]]], prefix: str = ""
+    ) -> list[tuple[int, ...]]:
+        """As `encode`, for many prompts."""
+        special = not self.tokenizer.chat_template  # a template writes its special tokens itself
+        texts = [self._text(prompt) + prefix for prompt in prompts]
+        return [tuple(ids) for ids in self.tokenizer(texts, add_special_tokens=special)["input_ids"]] if texts else []
+
+    def _text(self, prompt: str | Sequence[Mapping[str, str]]) -> str:
         if self.tokenizer.chat_template:
             messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt)
-            text = self.tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
-        elif isinstance(prompt, str):
-            text = prompt
-        else:
-            raise BadModel(
-                "this task's prompts are chat messages, and the model's tokenizer has no chat template; "
-                "use a chat model, or prompts of plain text"
-            )
-        special = not self.tokenizer.chat_template  # a template writes its special tokens itself
-        return tuple(self.tokenizer(text + prefix, add_special_tokens=special)["input_ids"])
+            return self.tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+        if isinstance(prompt, str):
+            return prompt
+        raise BadModel(
+            "this task's prompts are chat messages, and the model's tokenizer has no chat template; "
+            "use a chat model, or prompts of plain text"
+        )
 
     def encode_reply(self, text: str) -> tuple[int, ...]:
         """Token ids of an environment's message, from just after the policy's end token to its next turn."""
@@ -192,7 +177,7 @@ class Policy:
 
     def decode(self, tokens: Sequence[int]) -> str:
         """Text of a response, special tokens left out."""
-        return self.tokenizer.decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        return self._decode(tuple(tokens))
 
     def _check_head(self, inner: PreTrainedModel) -> None:
         """Some architectures scale or cap their logits outside the head; refuse rather than be slightly wrong."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,7 +16,7 @@ from frugal.core.run import Spent
 
 from .policy import Column, Policy
 from .rows import Ask, Rows
-from .sampler import Temperature, sample
+from .sampler import Sampled, Temperature, sample
 from .tasks.task import Problem, Task
 
 UNSCORED = float("nan")
@@ -39,24 +39,25 @@ class Sampler:
         greedy = torch.tensor([ask.greedy for ask in each])
         tapes: list[list[dict[str, Tensor]]] = [[] for _ in each]
         contexts, room = [ask.prompt for ask in each], torch.full((len(each),), self.limit)
-        going, turn, done = list(range(len(each))), 0, torch.zeros(len(each), dtype=torch.bool)
+        going, done = list(range(len(each))), torch.zeros(len(each), dtype=torch.bool)
+        self.spent.samples += len(each)
         while going:
             here = torch.tensor(going)
             distinct = {c: i for i, c in enumerate(dict.fromkeys(contexts[b] for b in going))}
             index = torch.tensor([distinct[contexts[b]] for b in going])
             u = torch.rand(len(going), int(room[here].max()), generator=rng)
             got = sample(self.net, list(distinct), index, room[here], u, greedy[here], self.temperature, self.columns)
+            self.spent.tokens += int(got.length.sum())
+            if not hasattr(self.task, "reply"):
+                return self._rows(each, got, greedy)
             done[here] = got.done
             for i, b in enumerate(going):
                 n = int(got.length[i])
                 parts = {"tokens": got.tokens, "old": got.old, "behaviour": got.behaviour, **got.columns}
                 tapes[b].append({name: value[i, :n] for name, value in parts.items()})
                 room[b] -= n
-            self.spent.tokens += int(got.length.sum())
             going = [b for b in going if done[b] and self._hear(each[b], tapes[b], contexts, b, room, done)]
-            turn += 1
-        self.spent.samples += len(each)
-        return self._rows(each, tapes, done, greedy)
+        return self._rows_of_turns(each, tapes, done, greedy)
 
     def _hear(
         self,
@@ -82,45 +83,47 @@ class Sampler:
         contexts[b] = ask.prompt + tuple(int(t) for piece in tape for t in piece["tokens"])
         return True
 
-    def _rows(self, each: list[Ask], tapes: list[list[dict[str, Tensor]]], done: Tensor, greedy: Tensor) -> Rows:
+    def _rows_of_turns(
+        self, each: list[Ask], tapes: list[list[dict[str, Tensor]]], done: Tensor, greedy: Tensor
+    ) -> Rows:
         """Join each row's pieces; what the environment said is not own and has no log-probability."""
+
+        def joined(piece_of: Callable[[int, dict[str, Tensor]], Tensor]) -> Tensor:
+            rows = [torch.cat([piece_of(i, piece) for i, piece in enumerate(tape)]) for tape in tapes]
+            return pad_sequence(rows, batch_first=True)
 
         def stack(name: str) -> Tensor:
             like = next(piece[name] for tape in tapes for piece in tape if name in piece)
-            return pad_sequence(
-                [
-                    torch.cat(
-                        [p[name] if name in p else like.new_zeros(len(p["tokens"]), *like.shape[1:]) for p in tape]
-                    )
-                    for tape in tapes
-                ],
-                batch_first=True,
-            )
+            return joined(lambda _, p: p[name] if name in p else like.new_zeros(len(p["tokens"]), *like.shape[1:]))
 
-        own = pad_sequence(
-            [torch.cat([torch.full_like(p["tokens"], "old" in p) for p in tape]) for tape in tapes], batch_first=True
-        ).bool()
-        turn = pad_sequence(
-            [torch.cat([torch.full_like(p["tokens"], i // 2) for i, p in enumerate(tape)]) for tape in tapes],
-            batch_first=True,
+        length = torch.tensor([sum(len(piece["tokens"]) for piece in tape) for tape in tapes])
+        columns = {name: stack(name) for name in self.columns}
+        got = Sampled(stack("tokens"), length, done, stack("old"), stack("behaviour"), columns)
+        own = joined(lambda _, p: torch.full_like(p["tokens"], "old" in p)).bool()
+        return self._rows(each, got, greedy).put(
+            own=own, turn=joined(lambda i, p: torch.full_like(p["tokens"], i // 2))
         )
+
+    def _rows(self, each: list[Ask], got: Sampled, greedy: Tensor) -> Rows:
+        """Rows of one turn: every position is own."""
         return Rows(
             problems=tuple(ask.problem for ask in each),
             prompts=tuple(ask.prompt for ask in each),
-            tokens=stack("tokens"),
-            own=own,
-            turn=turn,
-            old=stack("old"),
-            behaviour=stack("behaviour"),
+            tokens=got.tokens,
+            own=torch.arange(got.tokens.shape[1]) < got.length[:, None],
+            turn=torch.zeros_like(got.tokens),
+            old=got.old,
+            behaviour=got.behaviour,
             group=torch.tensor([ask.group for ask in each]),
             score=torch.full((len(each),), UNSCORED),
-            done=done,
+            done=got.done,
             counts=torch.tensor([ask.counts for ask in each]),
             trains=torch.tensor([ask.trains for ask in each]),
             greedy=greedy,
-            length=torch.tensor([sum(len(p["tokens"]) for p in tape) for tape in tapes]),
+            drawn=torch.ones(len(each), dtype=torch.bool),
+            length=got.length,
             limit=self.limit,
-            columns={f"old.{name}": stack(name) for name in self.columns},
+            columns={f"old.{name}": value for name, value in got.columns.items()},
         )
 
 
@@ -146,6 +149,7 @@ def rows_of_text(asks: Sequence[Ask], texts: Sequence[str], net: Policy, limit: 
         counts=yes,
         trains=yes,
         greedy=~yes,
+        drawn=~yes,
         length=length,
         limit=limit,
     )

@@ -54,6 +54,7 @@ class Rows:
     counts: Tensor  # [B] bool: enters group statistics
     trains: Tensor  # [B] bool: enters the surrogate
     greedy: Tensor  # [B] bool: not sampled, each token the likeliest
+    drawn: Tensor  # [B] bool: `old` is what the policy said when it wrote the row; False for text that was given
     length: Tensor  # [B] int64: positions, observations included
     limit: int  # most positions that a response may have
     columns: dict[str, Tensor] = field(default_factory=dict)  # [B,T,...]

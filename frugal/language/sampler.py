@@ -11,9 +11,11 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from .policy import Column, Policy
 
+BLOCK = 256  # tokens of the vocabulary that are summed before one of them is chosen
 Temperature = Callable[[Tensor, int], Tensor | float]  # (logits[B,V], t) -> factor on the temperature
 
 
@@ -47,17 +49,18 @@ def sample(
     out = {name: torch.zeros(rows, width) for name in ("old", "behaviour")}
     done, length = torch.zeros(rows, dtype=torch.bool), torch.zeros(rows, dtype=torch.int64)
     alive = torch.arange(rows)  # rows still in the batch
-    hidden, cache, mask = net.prefill(contexts)
-    hidden, mask = hidden[index], mask[index]
-    cache.batch_select_indices(index)
+    hidden, decoding = net.body.decode(contexts, index, width)
     for t in range(width):
         logits = net.logits(hidden)
         factor = temperature(logits, t) if temperature else 1.0
-        warm = logits if isinstance(factor, float) and factor == 1.0 else logits / torch.as_tensor(factor).view(-1, 1)
-        token = torch.where(greedy[alive], logits.argmax(1), _inverse_cdf(warm, u[alive, t]))
-        read = net.read_logits(logits, token, hidden, columns)
-        out["old"][alive, t] = read.pop("logp")
-        out["behaviour"][alive, t] = out["old"][alive, t] if warm is logits else _logp(warm, token)
+        plain = isinstance(factor, float) and factor == 1.0
+        warm = (logits if plain else logits / torch.as_tensor(factor).view(-1, 1)).softmax(1)
+        token = _inverse_cdf(warm, u[alive, t])
+        if greedy.any():
+            token = torch.where(greedy[alive], logits.argmax(1), token)
+        drawn = warm.gather(1, token[:, None])[:, 0].log()
+        read = {"logp": drawn} if plain and not columns else net.read_logits(logits, token, hidden, columns)
+        out["old"][alive, t], out["behaviour"][alive, t] = read.pop("logp"), drawn
         for name, value in read.items():
             out.setdefault(name, value.new_zeros(rows, width, *value.shape[1:]))[alive, t] = value
         tokens[alive, t] = token
@@ -67,22 +70,31 @@ def sample(
         if len(going) == 0:
             break
         if len(going) < len(alive):
-            alive, token, mask = alive[going], token[going], mask[going]
-            cache.batch_select_indices(going)
-        hidden, mask = net.extend(token[:, None], cache, mask)
-        hidden = hidden[:, 0]
+            alive, token = alive[going], token[going]
+            decoding.keep(going)
+        hidden = decoding.step(token)
     longest = int(length.max())
     cut = {name: value[:, :longest] for name, value in out.items()}
     return Sampled(tokens[:, :longest], length, done, cut.pop("old"), cut.pop("behaviour"), cut)
 
 
-def _inverse_cdf(logits: Tensor, u: Tensor) -> Tensor:
-    """The token at which the cumulative distribution passes u. logits [B,V], u [B] -> [B]"""
-    total = logits.double().softmax(1).cumsum(1)
-    return torch.searchsorted(total, (u.double() * total[:, -1])[:, None], right=True)[:, 0].clamp(
-        max=logits.shape[1] - 1
-    )
+def _inverse_cdf(p: Tensor, u: Tensor) -> Tensor:
+    """The token at which the cumulative distribution passes u: its block of the vocabulary, then its place there.
+
+    p [B,V] probabilities, u [B] -> [B]
+    """
+    if p.shape[1] <= BLOCK:
+        return _pass(p, u.double())[0]
+    blocks = F.pad(p, (0, -p.shape[1] % BLOCK)).unflatten(1, (-1, BLOCK))
+    block, rest = _pass(blocks.sum(2), u.double())
+    inside, _ = _pass(blocks[torch.arange(len(p)), block], rest)
+    return (block * BLOCK + inside).clamp(max=p.shape[1] - 1)
 
 
-def _logp(logits: Tensor, token: Tensor) -> Tensor:
-    return logits.gather(1, token[:, None])[:, 0] - logits.logsumexp(1)
+def _pass(p: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
+    """The place where the cumulated shares p [B,n] pass u [B], and how far into it u lies, again in [0, 1)."""
+    steps = p.double().cumsum(1)
+    u = u * steps[:, -1]
+    place = torch.searchsorted(steps, u[:, None], right=True).clamp(max=p.shape[1] - 1)
+    share = p.gather(1, place).double()
+    return place[:, 0], ((u[:, None] - steps.gather(1, place) + share) / share)[:, 0].clamp(0, 1 - 2**-53)

@@ -29,6 +29,7 @@ def rows(scores: Sequence[float], lengths: Sequence[int], groups: Sequence[int] 
         counts=yes,
         trains=yes,
         greedy=~yes,
+        drawn=~yes,
         length=length,
         limit=limit,
     )

@@ -46,7 +46,8 @@ def test_pitfall_10_sampler_and_trainer_are_one_policy_in_spite_of_dropout():
     model, seen = tiny_model(attention_dropout=0.5), []
     model.train()
     net = Policy(model, character_tokenizer("abcdef"))
-    launch(grpo(**SMALL, epochs=2) + spy(seen), Dialogue(), net, samples=16)
+    looked = {"now_first": lambda logits, token, hidden: hidden[:, 0]}  # else what the sampler said is taken for known
+    launch(grpo(**SMALL, epochs=2) + spy(seen, **looked), Dialogue(), net, samples=16)
     assert not net.model.training and len(seen) == 4
     for first, second in (seen[:2], seen[2:]):
         now, mini = first

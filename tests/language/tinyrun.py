@@ -126,7 +126,7 @@ class Given:
 
     def __call__(self, asks: Sequence[Ask], sampler: Sampler, rng: torch.Generator) -> Rows:
         sampler.spent.samples += len(self.rows)
-        return self.rows
+        return self.rows.put(drawn=torch.zeros_like(self.rows.drawn))  # perhaps by another policy
 
 
 def given(rows: Rows) -> Patch:
@@ -151,6 +151,12 @@ def spy(seen: list, **needs: Any) -> Patch:
         add={"update.mask": Spy(seen, {k.replace("_", ".", 1): v for k, v in needs.items()})},
         name="spy",
     )
+
+
+def listening(recipe: Recipe, other: Recipe) -> Recipe:
+    """`recipe`, asking for the columns that `other` asks for: what nobody asks for is computed by shorter ways."""
+    needs = {name.replace(".", "_", 1): column for name, column in other.needs().items()}
+    return recipe + spy([], **needs) if needs else recipe
 
 
 @contextmanager
@@ -181,7 +187,7 @@ def second_step(recipe: Recipe, rows: Rows, net: Policy, task: Any = None) -> tu
     """
     losses: list[float] = []
     real = loop.accumulate
-    watch = mock.patch.object(loop, "accumulate", lambda *a: losses.append(real(*a)) or losses[-1])
+    watch = mock.patch.object(loop, "accumulate", lambda *a, **k: losses.append(real(*a, **k)) or losses[-1])
     with gradients() as seen, watch:
         launch(recipe + given(rows), task, net, samples=len(rows))
     assert len(seen) == len(losses) == 2
