@@ -158,6 +158,7 @@ def map_users(proc: int, process: str, users: str, groups: str, setgroups: str =
 def build_root() -> None:
     """Change to a root directory in memory, read-only, with nothing of the machine but what Python needs."""
     root = "/proc"  # is everywhere, and holds nothing that goes into the new root
+    os.umask(0o022)
     call("mount", None, b"/", None, REC | PRIVATE, None)
     call("mount", b"tmpfs", root.encode(), b"tmpfs", 0, b"mode=755")
     libraries = [f"{place}/{lib}" for place in ("", "/usr", sys.prefix) for lib in ("lib", "lib64")]

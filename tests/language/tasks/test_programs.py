@@ -4,21 +4,14 @@ import json
 
 import pytest
 
-from frugal import sandbox
-from frugal.core.errors import BadTask, NoSandbox
+from frugal.core.errors import BadTask
 from frugal.language.tasks.find import find_task
 from frugal.language.tasks.programs import check, code
 
 ASSERTS = ["assert double(2) == 4", "assert double('a') == 'aa'"]
 PAIRS = [{"input": "1\n2\n", "output": "3\n"}, {"input": "5\n5\n", "output": "10"}]
 
-
-@pytest.fixture(autouse=True)
-def sandboxed():
-    try:
-        sandbox.run("")
-    except NoSandbox as error:
-        pytest.skip(str(error))
+pytestmark = pytest.mark.usefixtures("namespaces")
 
 
 @pytest.mark.parametrize(
