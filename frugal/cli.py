@@ -31,7 +31,7 @@ app = typer.Typer(
 RecipeText = Annotated[str, typer.Argument(help="such as grpo or 'grpo+ead(hot=1.3)+capo' (quote parentheses)")]
 TaskName = Annotated[str, typer.Argument(help="modchain, reasoning:products, problems.jsonl, my_task.py:MyTask, ...")]
 Model = Annotated[str | None, typer.Option(help="folder, hub name or fetched name; default: the task's tiny model")]
-Reward = Annotated[str | None, typer.Option(help="file.py:function, for JSONL files and data sets")]
+Reward = Annotated[str | None, typer.Option(help="file.py:function or code, for JSONL files and data sets")]
 Samples = Annotated[int, typer.Option(help="budget in completions")]
 Lora = Annotated[int, typer.Option(help="rank of low-rank adapters; 0 trains all weights")]
 Dtype = Annotated[str, typer.Option(help="auto, float32 or bfloat16")]

@@ -54,3 +54,15 @@ class RunFailed(FrugalError, RuntimeError):
     """A failure during a run; what was written before it is intact."""
 
     exit_code = 1
+
+
+class NoSandbox(FrugalError, OSError):
+    """A machine that cannot keep what a model wrote apart from everything else, so that it is not run."""
+
+    def __init__(self, reason: str):
+        super().__init__(
+            f"what a model wrote runs in a sandbox only, and this machine has none: {reason}. It takes Linux 5.14 or "
+            "newer on x86-64 or ARM64, with user namespaces. To allow them, as root: sysctl -w "
+            "kernel.apparmor_restrict_unprivileged_userns=0 on Ubuntu, sysctl -w user.max_user_namespaces=10000 "
+            "elsewhere; in Docker: --security-opt seccomp=unconfined --security-opt apparmor=unconfined"
+        )

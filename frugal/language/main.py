@@ -31,7 +31,7 @@ class Options:
     """What a run needs beside recipe, task, budget and seed; written to run.json."""
 
     model: str | None = None  # None: the task's own tiny model
-    reward: str | None = None  # file.py:function, for a JSONL file or data set
+    reward: str | None = None  # file.py:function or code, for a JSONL file or data set
     max_tokens: int = 0  # of a response; 0: what the task asks for
     lora: int = 0  # rank; 0 trains all weights
     dtype: str = "auto"

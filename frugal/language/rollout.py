@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from frugal.core.errors import RunFailed
+from frugal.core.errors import FrugalError, RunFailed
 from frugal.core.run import Spent
 
 from .policy import Column, Policy
@@ -181,7 +181,7 @@ def verify(task: Task, problems: Sequence[Problem], texts: Sequence[Any]) -> lis
     name = f"the reward of {task.name}"
     try:
         scores = list(task.score(problems, texts))
-    except RunFailed:
+    except FrugalError:
         raise
     except Exception as error:
         raise RunFailed(

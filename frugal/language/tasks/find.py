@@ -10,6 +10,7 @@ from frugal.core.recipe import Frozen
 from frugal.core.text import arguments, from_file
 
 from .files import from_dataset, from_jsonl
+from .programs import check, code
 from .reasoning import Reasoning
 from .task import Task
 
@@ -19,7 +20,8 @@ def find_task(name: str, reward: str | None = None) -> Task:
 
     - ``modchain``: built in
     - ``reasoning:products``: a generator of reasoning-gym, or with options ``reasoning:products(max_digits=3)``
-    - ``problems.jsonl`` or ``data:openai/gsm8k``, with `reward` as ``file.py:function``
+    - ``problems.jsonl`` or ``data:openai/gsm8k``, with `reward` as ``file.py:function``, or ``code``: programs
+      that have to pass the tests of a row
     - ``my_task.py:MyTask``: an object, class or function of your own that is, or makes, a task
 
     Raises `UnknownName` or `BadTask`.
@@ -29,11 +31,15 @@ def find_task(name: str, reward: str | None = None) -> Task:
     kind, _, rest = name.partition(":")
     from_rows = name.endswith((".jsonl", ".json")) or kind == "data"
     if from_rows and reward is None:
-        raise BadTask(f"{name} has problems but no verifier; give one: --reward my_reward.py:score")
+        raise BadTask(f"{name} has problems but no verifier; give one: --reward my_reward.py:score, or --reward code")
     if reward is not None and not from_rows:
         raise BadTask(f"{name} scores completions itself; leave --reward out")
     if from_rows and reward is not None:
-        return from_dataset(rest, from_file(reward)) if kind == "data" else from_jsonl(name, from_file(reward))
+        function = code if reward == "code" else from_file(reward)
+        table = from_dataset(rest, function) if kind == "data" else from_jsonl(name, function)
+        if reward == "code":
+            check(table.rows)
+        return table
     if kind == "reasoning" and rest:
         dataset, _, inside = rest.partition("(")
         return Reasoning(dataset, Frozen(arguments(inside.removesuffix(")"), name, name.find("(") + 1)[0]))
