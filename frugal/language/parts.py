@@ -233,3 +233,14 @@ class Critic:
         from .critic import LiveCritic
 
         return LiveCritic(self, run.net.copy())
+
+
+# -- columns --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Entropy:
+    """The entropy of the distribution that a token stands in, in nats. logits [n,V] -> [n]"""
+
+    def __call__(self, logits: Tensor, token: Tensor, hidden: Tensor) -> Tensor:
+        return maths.entropy(logits)
