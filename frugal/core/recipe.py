@@ -98,7 +98,8 @@ class Patch:
     gives: tuple[str, ...] = ()  # traits
     never_with: Mapping[str, str] = field(default_factory=Frozen)  # patch -> why
     claims: tuple[str, ...] = ()  # what only one patch may own inside a Many
-    silences: tuple[str, ...] = ()  # places and settings that this patch makes dead
+    reads: tuple[str, ...] = ()  # places that it leaves alone but counts on being alive
+    silences: tuple[str, ...] = ()  # places, settings and views ("old") that this patch makes dead
     rejects: tuple[str, ...] = ()  # kinds of groups that it filters out
     lives_on: tuple[str, ...] = ()  # kinds of groups that it learns from
     optional: Mapping[str, str] = field(default_factory=Frozen)  # path -> the argument that leaves it out
@@ -303,7 +304,8 @@ class Recipe:
 
     @staticmethod
     def _check_dead(x: Patch, y: Patch) -> None:
-        for path in sorted(y.touches()):
+        columns = {name for part in y.changes().values() for name, _ in _needs(part)}
+        for path in sorted({*y.touches(), *y.reads, *columns}):
             for dead in x.silences:
                 if (path + ".").startswith(dead + "."):
                     why = f"{x.name} makes {dead} dead, so {y.name} would have no effect there"

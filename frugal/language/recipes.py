@@ -179,5 +179,6 @@ def sft(**settings: Any) -> Patch:
             "group",
             "temperature",
             "unit",
+            "old",  # a demonstration was not sampled, so that nobody has seen its distribution
         ),
     )

@@ -1,4 +1,4 @@
-"""Divergences between two policies at sampled tokens. All take log-probabilities [..] and return [..]."""
+"""Divergences between two policies at sampled tokens, from log-probabilities [..] to [..]; entropy."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from torch import Tensor
 
 from .ratios import LARGEST_LOG_RATIO
 
-__all__ = ["k1", "k2", "k3"]
+__all__ = ["entropy", "k1", "k2", "k3"]
 
 
 def k1(logp: Tensor, ref: Tensor) -> Tensor:
@@ -29,3 +29,13 @@ def k3(logp: Tensor, ref: Tensor) -> Tensor:
     """
     d = (ref - logp).clamp(max=LARGEST_LOG_RATIO)  # else exp overflows, and inf times a mask's 0 is NaN
     return d.exp() - d - 1
+
+
+def entropy(logits: Tensor) -> Tensor:
+    """H = -sum_v p_v log p_v in nats, p = softmax(logits): Shannon 1948. logits [..,V] -> [..]
+
+    Not as logsumexp minus a mean, which cancels where one token is certain. A logit may be minus infinity.
+    """
+    logp = logits.log_softmax(-1)
+    p = logp.exp()
+    return -(p * logp.where(p > 0, 0.0)).sum(-1)

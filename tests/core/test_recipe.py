@@ -218,6 +218,8 @@ def test_one_claim_has_one_owner():
         ("credit", {"add": {"credit.rewards": Value()}}, "credit.rewards.b"),
         ("credit.rewards.b", {"add": {"credit.rewards": Value()}}, "credit.rewards.b"),
         ("size", {"set": {"size": 3}}, "size"),
+        ("learn.clip", {"reads": ("learn.clip",)}, "learn.clip"),
+        ("now", {"fill": {"credit.advantage": Needing("entropy")}}, "now.thing"),
     ],
 )
 def test_touching_what_is_silenced_clashes(dead, change, place):

@@ -1,4 +1,4 @@
-"""KL estimators as values and as losses: what is right for the one is wrong for the other."""
+"""KL estimators as values and as losses: what is right for the one is wrong for the other. Entropy."""
 
 import math
 
@@ -108,3 +108,30 @@ def test_k3_of_policies_far_apart_is_finite_and_so_is_its_gradient(far):
     # masked: the gradient of the far token is 0, not inf times 0
     maths.loss_mean(loss[None], torch.tensor([[True, False]]), "token", 2).backward()
     assert logp.grad.tolist() == pytest.approx([1 - math.exp(-0.5), 0.0])
+
+
+def test_entropy_by_hand():
+    # 1/2, 1/4, 1/4: (log 2 + log 4) / 2; alike: log V; minus infinity is a token that cannot be
+    logits = torch.tensor([[0.5, 0.25, 0.25], [1.0, 1.0, 1.0], [0.5, 0.5, 0.0]], dtype=torch.float64).log() + 7
+    assert maths.entropy(logits).tolist() == pytest.approx([1.5 * math.log(2), math.log(3), math.log(2)], rel=1e-12)
+
+
+def test_entropy_and_its_gradient_equal_those_of_torchs_distribution():
+    logits = LOGITS.clone().requires_grad_()
+    torch.distributions.Categorical(logits=logits).entropy().backward()
+    torch.testing.assert_close(gradient(lambda logp: maths.entropy(logp)), logits.grad, rtol=1e-12, atol=1e-15)
+    wanted = torch.distributions.Categorical(logits=LOGITS).entropy()
+    assert maths.entropy(LOGITS).item() == pytest.approx(wanted.item(), rel=1e-12)
+
+
+def test_entropy_of_an_almost_certain_token_keeps_its_digits():
+    # e = e^-12: H = log(1 + e) + 12 e / (1 + e); float32 knows the first term to 6e-8, a thousandth of H
+    e = math.exp(-12)
+    wanted = math.log1p(e) + 12 * e / (1 + e)
+    assert maths.entropy(torch.tensor([12.0, 0.0])).item() == pytest.approx(wanted, abs=6e-8)
+
+
+def test_entropys_gradient_is_finite_where_a_token_cannot_be():
+    logits = torch.tensor([0.0, 1.0, float("-inf"), -200.0], requires_grad=True)
+    maths.entropy(logits).backward()
+    assert logits.grad.isfinite().all() and logits.grad.abs().max() > 0.1
