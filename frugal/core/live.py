@@ -13,6 +13,14 @@ from typing import Any
 from .recipe import One, Recipe
 
 
+class NotFinite(Exception):
+    """What a part said, or the gradient, is NaN or infinite; in these of the rows."""
+
+    def __init__(self, path: str, rows: Any, where: Any = None):
+        super().__init__(path)
+        self.path, self.rows = path, rows if where is None else rows.take(where)
+
+
 class Live:
     """The parts of `recipe` for one run, by the last word of their place (``credit.advantage`` -> `advantage`)."""
 
@@ -22,11 +30,14 @@ class Live:
         self._layers: dict[str, Any] = {}  # every live part, and under "path.inner" what a wrapper wraps
         self.parts = {path: self._begin(path, part, run) for path, part in recipe.parts.items()}
         for place, kind in recipe.domain.slots.items():
-            name = place.split(".")[1]
+            question, name = place.split(".")
+            number = question in ("credit", "learn")  # for every token
             if isinstance(kind, One):
-                setattr(self, name, self.parts[place])
+                setattr(self, name, Checked(place, self.parts[place]) if number else self.parts[place])
             else:
                 owners = {path: part for path, part in self.parts.items() if path.startswith(place + ".")}
+                if number:
+                    owners = {path: Checked(path, part) for path, part in owners.items()}
                 setattr(self, name, Joined(kind.join, owners, self._note))
 
     def __getattr__(self, name: str) -> Any:
@@ -77,6 +88,22 @@ class Live:
             value = value[where]
         self._sums[path] += float(value.sum())
         self._counts[path] += value.numel()
+
+
+class Checked:
+    """A part that is called with rows, and has to say a number at each of their own positions."""
+
+    def __init__(self, path: str, part: Any):
+        self.path, self.part = path, part
+
+    def __call__(self, *inputs: Any) -> Any:
+        value = self.part(*inputs)
+        if hasattr(value, "isfinite") and not value.isfinite().all():
+            rows = inputs[-1]
+            wrong = (rows.own & ~value.isfinite()).any(1)
+            if wrong.any():
+                raise NotFinite(self.path, rows, wrong)
+        return value
 
 
 class Joined:

@@ -23,21 +23,30 @@ class Optimiser:
         self.adam = torch.optim.AdamW(list(self.masters.values()), fused=True)
 
     def step(self, lr: float) -> float:
-        """One update from the gradients that lie in the parameters, which are cleared. Returns their norm."""
+        """One update from the gradients that lie in the parameters, which are cleared. Returns their norm.
+
+        If that is NaN or infinite, nothing is updated.
+        """
         for name, p in self.parameters.items():
             master = self.masters[name]
             if master is not p:
                 master.grad = None if p.grad is None else p.grad.float()
         norm = float(torch.nn.utils.clip_grad_norm_(self.masters.values(), self.max_grad_norm))
-        for group in self.adam.param_groups:
-            group["lr"], group["weight_decay"] = lr, self.weight_decay
-        self.adam.step()
-        with torch.no_grad():
-            for name, p in self.parameters.items():
-                if self.masters[name] is not p:
-                    p.copy_(self.masters[name])
-                p.grad = self.masters[name].grad = None
+        if norm < float("inf"):
+            for group in self.adam.param_groups:
+                group["lr"], group["weight_decay"] = lr, self.weight_decay
+            self.adam.step()
+            with torch.no_grad():
+                for name, p in self.parameters.items():
+                    if self.masters[name] is not p:
+                        p.copy_(self.masters[name])
+        self.clear()
         return norm
+
+    def clear(self) -> None:
+        """Forget the gradients."""
+        for name, p in self.parameters.items():
+            p.grad = self.masters[name].grad = None
 
     def state_dict(self) -> dict[str, Tensor]:
         """{"name/master": weights, "name/exp_avg": ...}"""

@@ -6,6 +6,7 @@ A run directory is readable without us:
     curve.jsonl           one line a round, and one for each evaluation
     ledger.json           everything spent
     completions/*.parquet what was sampled, one file a checkpoint
+    broken/*.json         samples for which a part said NaN or infinity, if there were any
     checkpoints/N/        tensors.safetensors, state.json (with checksums)
     model/                the final weights, as the model's own library reads them
 """
@@ -49,6 +50,7 @@ class Ledger(Spent):
     teacher_calls: int = 0
     labels: int = 0
     gradient_steps: int = 0
+    skipped_steps: int = 0  # a part or the gradient was NaN or infinite
     rejected_groups: int = 0
     flat_groups: int = 0  # groups without spread, which teach nothing
     evaluation: Spent = field(default_factory=Spent)
@@ -116,6 +118,15 @@ class Run:
                 raise self._cannot_write(error) from None
         if self.reporter:
             self.reporter(self, line)
+
+    def write(self, name: str, text: str) -> None:
+        """Write a file into the run's directory, whole or not at all."""
+        assert self.out is not None
+        try:
+            (self.out / name).parent.mkdir(exist_ok=True)
+            write(self.out / name, text)
+        except OSError as error:
+            raise self._cannot_write(error) from None
 
     def keep(self, rows: list[dict[str, Any]]) -> None:
         """Remember completions for the next checkpoint's table."""

@@ -14,8 +14,7 @@ import torch
 from torch import Tensor
 
 from frugal import maths
-from frugal.core.errors import RunFailed
-from frugal.core.live import Live
+from frugal.core.live import Live, NotFinite
 from frugal.core.optimiser import Optimiser
 from frugal.core.recipe import Recipe
 from frugal.core.run import Run
@@ -23,7 +22,7 @@ from frugal.core.run import Run
 from .evaluate import Evaluation
 from .gradient import accumulate, look_again
 from .policy import Column, Now, Policy
-from .record import describe, resume, snapshot, table
+from .record import describe, resume, set_aside, snapshot, table
 from .rollout import Sampler, judge
 from .rows import Ask, Rows
 from .slots import Settings
@@ -46,6 +45,7 @@ def train(recipe: Recipe, task: Task, net: Policy, run: Run, evaluation: Evaluat
     settings = settled(recipe.settings, evaluation.limit, net)
     optimiser = Optimiser(net.trainable())
     resume(run, optimiser, p)
+    stumbled = 0  # rounds in a row
     sampler = Sampler(net, task, run.ledger, p.temperature or None, columns.get("old", {}))
     while run.left():
         began = time.monotonic()
@@ -61,42 +61,49 @@ def train(recipe: Recipe, task: Task, net: Policy, run: Run, evaluation: Evaluat
         for view in columns.keys() & {"ref"}:
             batch = look_again(batch, net, view, columns[view], micro_tokens)
 
-        # credit: what the outcomes are worth
-        r = batch.at_end(batch.score) + p.rewards(batch)  # [B,T]
-        A = p.advantage(r, batch) + p.bonus(batch)  # [B,T]
-        batch = batch.put(A=A * p.weights(A, batch))
-
-        # update: what is learnt from
-        batch = batch.put(selected=batch.use & p.select(batch.A, batch))
-        learning, newest = batch, int(batch.group.max())
-        for older in p.replay(batch):
-            learning = learning + older.put(group=older.group + int(learning.group.max()) + 1)
-
-        # learn
         steps: list[dict[str, float]] = []
-        for mini, fresh in minibatches(learning, s, run):
+        try:
+            # credit: what the outcomes are worth
+            r = batch.at_end(batch.score) + p.rewards(batch)  # [B,T]
+            A = p.advantage(r, batch) + p.bonus(batch)  # [B,T]
+            batch = batch.put(A=A * p.weights(A, batch))
 
-            def objective(now: Now, mini: Rows = mini, fresh: bool = fresh) -> Tensor:
-                new = fresh & (mini.group <= newest)[:, None]
-                old = torch.where(new, now.logp.detach(), mini.old)  # before the first step the ratio is exactly 1
-                ratio = maths.by_unit(now.logp - old, mini.use, s.unit, mini.turn)  # [b,T]
-                use, bounds = mini.use & p.mask(now, mini), p.clip(ratio, mini.A)
-                loss = p.surrogate(now, ratio, mini.A, bounds, mini) * p.step_weights(now, mini) + p.terms(now, mini)
-                outside = (ratio < bounds[0]) | (ratio > bounds[1])
-                steps.append({"clipped": float(maths.masked_mean(outside.float(), use))})
-                return maths.loss_mean(loss, use, s.mean, mini.limit)
+            # update: what is learnt from
+            batch = batch.put(selected=batch.use & p.select(batch.A, batch))
+            learning, newest = batch, int(batch.group.max())
+            for older in p.replay(batch):
+                learning = learning + older.put(group=older.group + int(learning.group.max()) + 1)
 
-            known = fresh and bool((mini.drawn & (mini.group <= newest)).all())
-            loss = accumulate(net, mini, columns.get("now", {}), objective, micro_tokens, known)
-            norm = optimiser.step(s.lr)
-            steps[-1] |= {"loss": loss, "grad_norm": norm}
-            spent.gradient_steps += 1
-            if not norm < float("inf"):
-                raise RunFailed(
-                    f"the gradient is {norm} after {spent.samples} samples: the learning rate {s.lr:g} is "
-                    "too high, or a reward too large; earlier checkpoints are intact"
-                )
-        p.learn(batch)
+            # learn
+            for mini, fresh in minibatches(learning, s, run):
+
+                def objective(now: Now, mini: Rows = mini, fresh: bool = fresh) -> Tensor:
+                    new = fresh & (mini.group <= newest)[:, None]
+                    old = torch.where(new, now.logp.detach(), mini.old)  # before the first step the ratio is exactly 1
+                    ratio = maths.by_unit(now.logp - old, mini.use, s.unit, mini.turn)  # [b,T]
+                    use, bounds = mini.use & p.mask(now, mini), p.clip(ratio, mini.A)
+                    loss = p.surrogate(now, ratio, mini.A, bounds, mini) * p.step_weights(now, mini) + p.terms(
+                        now, mini
+                    )
+                    outside = (ratio < bounds[0]) | (ratio > bounds[1])
+                    steps.append({"clipped": float(maths.masked_mean(outside.float(), use))})
+                    return maths.loss_mean(loss, use, s.mean, mini.limit)
+
+                known = fresh and bool((mini.drawn & (mini.group <= newest)).all())
+                loss = accumulate(net, mini, columns.get("now", {}), objective, micro_tokens, known)
+                norm = optimiser.step(s.lr)
+                steps[-1] |= {"loss": loss, "grad_norm": norm}
+                if not norm < float("inf"):
+                    raise NotFinite("the gradient", mini)
+                spent.gradient_steps += 1
+            p.learn(batch)
+            stumbled = 0
+        except NotFinite as wrong:  # nothing is learnt from this round any more
+            optimiser.clear()
+            steps.clear()
+            stumbled, spent.skipped_steps = stumbled + 1, spent.skipped_steps + 1
+            set_aside(run, net, wrong, stumbled)
+            batch = batch if batch.A is not None else batch.put(A=torch.zeros_like(batch.old))
 
         spent.seconds += time.monotonic() - began
         run.log("train", **describe(batch, steps), patches=p.report())

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from frugal import maths
-from frugal.core.live import Live
+from frugal.core.errors import RunFailed
+from frugal.core.live import Live, NotFinite
 from frugal.core.optimiser import Optimiser
 from frugal.core.run import Run
 
 from .policy import Policy
 from .rollout import completions
 from .rows import Rows
+
+PATIENCE = 3  # rounds in a row without a number, before the run is stopped
 
 
 def describe(batch: Rows, steps: list[dict[str, float]]) -> dict[str, Any]:
@@ -47,6 +51,24 @@ def table(batch: Rows, net: Policy, clock: int) -> list[dict[str, Any]]:
         }
         for b, text in enumerate(texts)
     ]
+
+
+def set_aside(run: Run, net: Policy, wrong: NotFinite, times: int) -> None:
+    """Write the rows that made a part say no number to ``broken/``. Raises `RunFailed` after `PATIENCE` rounds."""
+    texts, rows, place = completions(net, wrong.rows), wrong.rows, "the run's folder"
+    about = [
+        {"part": wrong.path, "prompt": net.tokenizer.decode(rows.prompts[b]), "completion": text, "score": score}
+        for b, (text, score) in enumerate(zip(texts, rows.score.tolist(), strict=True))
+    ]
+    if run.out:
+        place = str(run.out / "broken" / f"{run.clock:08d}.json")
+        run.write(f"broken/{run.clock:08d}.json", json.dumps(about, indent=2))
+    if times == PATIENCE:
+        raise RunFailed(
+            f"{wrong.path} was NaN or infinite for {PATIENCE} rounds in a row, the last after {run.ledger.samples} "
+            f"samples; no step was made with it, and the samples are in {place}. Try a lower learning rate than "
+            f"{run.settings.lr:g} and smaller rewards; earlier checkpoints are intact"
+        )
 
 
 def snapshot(run: Run, optimiser: Optimiser, live: Live) -> dict[str, Any]:

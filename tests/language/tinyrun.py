@@ -99,10 +99,10 @@ def weights(net: Policy) -> Tensor:
 
 
 def launch(recipe: Recipe, task: Any = None, net: Policy | None = None, samples: int = 8, **options: Any) -> Run:
-    """One run of the public loop, without a directory; `run.net` is the trained policy."""
+    """One run of the public loop, in the existing folder `out` if there is one; `run.net` is the trained policy."""
     task = task or Letters()
     evaluation = Evaluation(task, task.max_tokens, options.pop("evaluations", 1), problems=2, k=1)
-    run = Run(samples, options.pop("seed", 0))
+    run = Run(samples, options.pop("seed", 0), options.pop("out", None))
     loop.train(recipe, task, net or policy(), run, evaluation, **options)
     return run
 
