@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from transformers.utils.logging import disable_progress_bar
 
+from frugal.core import parallel
 from frugal.core.errors import BadTask
 from frugal.core.recipe import Recipe
 from frugal.core.run import Run
@@ -54,6 +55,7 @@ def run(
     again: bool = False,
 ) -> Run:
     """Train from scratch, or (`again`) from the newest checkpoint in `out`. Returns the run with its curve."""
+    parallel.begin()
     if options.threads:
         torch.set_num_threads(options.threads)
     record = Run(samples, seed, out, reporter=reporter)
@@ -79,10 +81,10 @@ def run(
             net = stages.stages[i].recipe.parts["learn.policy"](model, tokenizer)
             record.enter(i, ends[i - 1] if i else 0, ends[i])
             train(stages.stages[i].recipe, tasks[i], net, record, evaluation, options.micro_tokens)
-    if record.out:
+    if record.writes_to:
         disable_progress_bar()
-        model.save_pretrained(record.out / "model")
-        tokenizer.save_pretrained(record.out / "model")
+        model.save_pretrained(record.writes_to / "model")
+        tokenizer.save_pretrained(record.writes_to / "model")
     return record
 
 
@@ -129,6 +131,7 @@ def asked(
         "task": task,
         "samples": samples,
         "seed": seed,
+        "processes": parallel.size,
         "parameters": parameters,
         "options": dataclasses.asdict(dataclasses.replace(options, threads=torch.get_num_threads())),
         "versions": {
