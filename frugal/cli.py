@@ -227,6 +227,11 @@ def main() -> None:
     from .core.run import Stopped
 
     try:
+        if parallel.missing():
+            print(
+                "note: this is one process; accelerate launch starts several with --multi_gpu, not --cpu, GPUs or not",
+                file=sys.stderr,
+            )
         parallel.begin()
         app(standalone_mode=False)
     except FrugalError as error:

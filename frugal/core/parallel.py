@@ -9,7 +9,6 @@ are.
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterable
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -26,10 +25,6 @@ _store: Any = None  # what the processes know of one another beside tensors
 
 RANKS = ("RANK", "PMI_RANK", "OMPI_COMM_WORLD_RANK")  # torchrun's, then those of MPI
 SIZES = ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE")
-ONE_PROCESS = (
-    "note: accelerate launch --cpu has started one process (it starts several only with --mpirun_hostfile); "
-    "--multi_gpu in place of --cpu starts them, on processors too"
-)
 PATIENCE = timedelta(days=1)  # one process may verify for hours; one that died is noticed at once
 
 
@@ -38,13 +33,19 @@ def launched() -> int:
     return _environment(SIZES, 1) if "MASTER_ADDR" in os.environ else 1
 
 
+def missing() -> bool:
+    """Whether Accelerate was asked for several processes and started one, as it does with --cpu."""
+    return launched() == 1 and "MASTER_ADDR" in os.environ and os.environ.get("ACCELERATE_USE_CPU") == "True"
+
+
 def begin() -> None:
     """Join the other processes, if a launcher has started any; a second call does nothing."""
     global rank, size, _store
-    if launched() == 1 and "MASTER_ADDR" in os.environ and os.environ.get("ACCELERATE_USE_CPU") == "True":
-        print(ONE_PROCESS, file=sys.stderr)
     if size > 1 or launched() == 1:
         return
+    for plugin in ("FSDP", "DEEPSPEED", "MEGATRON_LM"):
+        if os.environ.get(f"ACCELERATE_USE_{plugin}") == "true":
+            raise BadRun(f"every process holds the whole model, so {plugin} would change nothing; launch without it")
     group = torch.distributed
     if not group.is_initialized():
         try:

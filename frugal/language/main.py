@@ -64,6 +64,8 @@ def run(
     if name is None:
         raise BadTask(f"{final.name} has no model of its own; name one: --model smollm2 (or a folder, or a hub name)")
     model, tokenizer = load(name, options.dtype, options.lora, seed, options.trust_remote_code)
+    if parallel.size > 1:
+        parallel.agree(hash(sum(float(p.detach().sum(dtype=torch.float64)) for p in model.parameters())), "the weights")
     limit, stages = options.max_tokens or final.max_tokens, as_stages(recipe)
     tasks = [_task_of(stage, final) for stage in stages.stages]
     for stage, on in zip(stages.stages, tasks, strict=True):
