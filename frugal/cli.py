@@ -7,7 +7,7 @@ import shutil
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -223,22 +223,37 @@ def fetch(name: str, force: bool = False) -> None:
 
 def main() -> None:
     """Entry point: errors of the user's are one message and exit code 2, a failed run exits with 1."""
+    from .core import parallel
     from .core.run import Stopped
 
     try:
+        if parallel.missing():
+            print(
+                "note: this is one process; accelerate launch starts several with --multi_gpu, not --cpu, GPUs or not",
+                file=sys.stderr,
+            )
+        parallel.begin()
         app(standalone_mode=False)
     except FrugalError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+        _end(f"error: {error}", error.exit_code)
     except (Stopped, KeyboardInterrupt, typer.Abort) as stop:
         saved = f"; go on with: frugal resume {stop.args[0]}" if isinstance(stop, Stopped) and stop.args else ""
-        print(f"stopped{saved}", file=sys.stderr)
-        sys.exit(130)
+        _end(f"stopped{saved}", 130)
     except Exception as error:
         if hasattr(error, "format_message"):  # what typer found wrong with the command line
-            print(f"error: {error.format_message()}", file=sys.stderr)
-            sys.exit(2)
+            _end(f"error: {error.format_message()}", 2)
+        if not parallel.first_to_end():
+            sys.exit(1)
         raise
+
+
+def _end(words: str, code: int) -> NoReturn:
+    """Say why and exit; of several processes the first one to end says it."""
+    from .core import parallel
+
+    if parallel.first_to_end():
+        print(words, file=sys.stderr)
+    sys.exit(code)
 
 
 def _short(text: Any) -> str:

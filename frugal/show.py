@@ -17,6 +17,7 @@ from rich.progress import Progress as Bars
 from rich.table import Table
 
 from .catalogue.index import cards, find
+from .core import parallel
 from .core.recipe import Recipe
 from .registry import bases, methods, recipe
 
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
     from .core.run import Run
     from .evidence.runs import Job
 
-out, err = Console(), Console(stderr=True)
+# of several processes the first one shows
+out, err = Console(quiet=parallel.rank > 0), Console(stderr=True, quiet=parallel.rank > 0)
 
 
 def _bars() -> Bars:

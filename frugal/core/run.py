@@ -27,6 +27,7 @@ from typing import Any
 
 from frugal.lazy import torch
 
+from . import parallel
 from .errors import BadRun, RunFailed
 
 CHECKPOINTS_KEPT = 2
@@ -61,7 +62,10 @@ class Stopped(Exception):
 
 
 class Run:
-    """State of one run that is not the policy's. `out=None` keeps nothing on disk."""
+    """State of one run that is not the policy's. `out=None` keeps nothing on disk.
+
+    Of several processes only the first writes and reports; the others read checkpoints.
+    """
 
     def __init__(
         self,
@@ -77,6 +81,7 @@ class Run:
         self.budget, self.seed = samples, seed
         self.stage, self._begins, self._ends = 0, 0, samples
         self.out = Path(out) if out is not None else None
+        self.writes_to = self.out if parallel.rank == 0 else None
         self.ledger, self.clock = Ledger(), 0
         self.curve: list[dict[str, Any]] = []
         self.net: Any = None  # the policy, for parts that begin
@@ -110,40 +115,42 @@ class Run:
         """Add one line to the curve."""
         line = {"kind": kind, "round": self.clock, "samples": self.ledger.samples, **values}
         self.curve.append(line)
-        if self.out:
+        if self.writes_to:
             try:
-                with open(self.out / "curve.jsonl", "a") as file:
+                with open(self.writes_to / "curve.jsonl", "a") as file:
                     file.write(json.dumps(line) + "\n")
             except OSError as error:
                 raise self._cannot_write(error) from None
-        if self.reporter:
+        if self.reporter and parallel.rank == 0:
             self.reporter(self, line)
 
     def write(self, name: str, text: str) -> None:
         """Write a file into the run's directory, whole or not at all."""
-        assert self.out is not None
+        if self.writes_to is None:
+            return
         try:
-            (self.out / name).parent.mkdir(exist_ok=True)
-            write(self.out / name, text)
+            (self.writes_to / name).parent.mkdir(exist_ok=True)
+            write(self.writes_to / name, text)
         except OSError as error:
             raise self._cannot_write(error) from None
 
     def keep(self, rows: list[dict[str, Any]]) -> None:
         """Remember completions for the next checkpoint's table."""
-        if self.out:
+        if self.writes_to:
             self._rows += rows
 
     def tick(self, state: Any) -> None:
         """End a round: count it, and save `state()` when it is time. Raises `Stopped` after an interrupt."""
         self.clock += 1
-        if self.out and (self._stop or time.monotonic() - self._saved_at > self._every):
+        (stop,) = parallel.largest(self._stop)  # all processes in the same round
+        if self.writes_to and (stop or time.monotonic() - self._saved_at > self._every):
             self.save(state())
-        if self._stop:
+        if stop:
             raise Stopped(self.out)
 
     def finish(self, state: Any) -> None:
         """Save the end of the run."""
-        if self.out:
+        if self.writes_to:
             self.save(state())
 
     @contextmanager
@@ -169,15 +176,16 @@ class Run:
 
     def create(self, asked: dict[str, Any]) -> None:
         """Make the directory and write run.json. Raises `BadRun` if it already holds a run."""
-        if self.out is None:
+        out = self.writes_to
+        if out is None:
             return
-        if (self.out / "run.json").exists():
-            raise BadRun(f"{self.out} already holds a run; choose another --out, or: frugal resume {self.out}")
+        if (out / "run.json").exists():
+            raise BadRun(f"{out} already holds a run; choose another --out, or: frugal resume {out}")
         try:
-            self.out.mkdir(parents=True, exist_ok=True)
-            write(self.out / "run.json", json.dumps(asked, indent=2))
+            out.mkdir(parents=True, exist_ok=True)
+            write(out / "run.json", json.dumps(asked, indent=2))
         except OSError as error:
-            raise BadRun(f"cannot write to the folder {self.out}: {error.strerror}") from None
+            raise BadRun(f"cannot write to the folder {out}: {error.strerror}") from None
 
     def save(self, state: dict[str, Any]) -> None:
         """Write a checkpoint of {"part/name": tensor or JSON-ready value} and what the run knows; atomic."""
@@ -210,8 +218,9 @@ class Run:
         for folder in reversed(self._checkpoints()):
             state = _read_state(folder)
             if state is None:
-                print(f"{folder} is damaged; going back to the one before it")
-                shutil.rmtree(folder, ignore_errors=True)  # else it would count among those that are kept
+                if self.writes_to:
+                    print(f"{folder} is damaged; going back to the one before it")
+                    shutil.rmtree(folder, ignore_errors=True)  # else it would count among those that are kept
                 continue
             about = state.pop("run")
             self.clock, self.stage, lines = about["clock"], about["stage"], about["lines"]
@@ -219,8 +228,10 @@ class Run:
             self.ledger = Ledger(**{**ledger, "evaluation": Spent(**ledger["evaluation"])})
             self._take_back(lines)
             self.state = state
-            return
-        self._take_back(0)
+            break
+        else:
+            self._take_back(0)
+        parallel.agree(self.clock, "the newest checkpoint")
 
     def _write_state(self, folder: Path, state: dict[str, Any]) -> None:
         from safetensors.torch import save_file
@@ -266,6 +277,8 @@ class Run:
         curve = self.out / "curve.jsonl"
         kept = curve.read_text().splitlines()[:lines] if curve.exists() else []
         self.curve = [json.loads(line) for line in kept]
+        if not self.writes_to:
+            return
         write(curve, "".join(line + "\n" for line in kept))
         for table in (self.out / "completions").glob("*.parquet*"):
             if int(table.name[:8]) > self.clock:

@@ -22,6 +22,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from frugal.core import parallel
 from frugal.core.errors import BadRun, FrugalError, MissingExtra, RunFailed
 from frugal.core.recipe import Frozen
 from frugal.core.run import write
@@ -57,6 +58,8 @@ def run_all(
     `processes` at a time on this machine (0: one a core), or on the Ray cluster at the address `ray` ("local" starts
     one here). `watch` is called a few times a second with all jobs, to read their curves.
     """
+    if parallel.launched() > 1:
+        raise BadRun("many runs at once start their own processes; call this without a launcher, with --processes N")
     watching = watch or (lambda jobs: None)
     if ray is None:
         errors = _on_this_machine(jobs, processes or os.cpu_count() or 1, watching)

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 
 from frugal import maths
 from frugal.core.optimiser import Optimiser
 
+from .gradient import accumulate, look
 from .parts import Critic
-from .policy import Policy
+from .policy import Column, Now, Policy
 from .rows import Rows
+
+WHOLE = sys.maxsize  # tokens of one pass: all that a process has
 
 
 class LiveCritic:
@@ -31,18 +37,21 @@ class LiveCritic:
         self._target, self._before = A + v, v
         return maths.whiten(A, rows.use)
 
-    @torch.no_grad()
     def values(self, rows: Rows) -> Tensor:
         """V of the state before each token. [B,T]"""
-        return self._forward(rows)
+        return look(rows, self, {}, WHOLE)["logp"]
 
     def learn(self, rows: Rows) -> None:
         c, target, before = self.chosen, self._target, self._before
-        for _ in range(c.epochs):
-            v = self._forward(rows)
+
+        def objective(now: Now) -> Tensor:
+            v = now.logp
             near = torch.clamp(v, before - c.clip, before + c.clip)
             loss = torch.maximum((v - target).square(), (near - target).square()) / 2
-            maths.masked_mean(loss, rows.use).backward()
+            return maths.masked_mean(loss, rows.use)
+
+        for _ in range(c.epochs):
+            accumulate(self, rows, {}, objective, WHOLE)
             self.optimiser.step(c.lr)
 
     def state_dict(self) -> dict[str, Tensor]:
@@ -51,6 +60,10 @@ class LiveCritic:
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         self.optimiser.load_state_dict(state)
 
-    def _forward(self, rows: Rows) -> Tensor:
+    def trainable(self) -> dict[str, torch.nn.Parameter]:
+        return self.net
+
+    def columns(self, rows: Rows, wanted: Mapping[str, Column]) -> Now:
+        """V where a policy says log-probabilities, so that it is shared out and trained as a policy is."""
         v = self.head(self.body.body.states(rows, rows.own))[:, 0].float()
-        return torch.zeros(rows.own.shape).masked_scatter(rows.own, v)
+        return Now(torch.zeros(rows.own.shape).masked_scatter(rows.own, v), {})

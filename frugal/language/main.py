@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from transformers.utils.logging import disable_progress_bar
 
+from frugal.core import parallel
 from frugal.core.errors import BadTask
 from frugal.core.recipe import Recipe
 from frugal.core.run import Run
@@ -58,6 +59,7 @@ def run(
 ) -> Run:
     """Train from scratch, or (`again`) from the newest checkpoint in `out`. Returns the run with its curve."""
     keep_freed_memory()
+    parallel.begin()
     if options.threads:
         torch.set_num_threads(options.threads)
     record = Run(samples, seed, out, reporter=reporter)
@@ -66,6 +68,8 @@ def run(
     if name is None:
         raise BadTask(f"{final.name} has no model of its own; name one: --model smollm2 (or a folder, or a hub name)")
     model, tokenizer = load(name, options.dtype, options.lora, seed, options.trust_remote_code)
+    if parallel.size > 1:
+        parallel.agree(hash(sum(float(p.detach().sum(dtype=torch.float64)) for p in model.parameters())), "the weights")
     limit, stages = options.max_tokens or final.max_tokens, as_stages(recipe)
     tasks = [_task_of(stage, final) for stage in stages.stages]
     for stage, on in zip(stages.stages, tasks, strict=True):
@@ -83,10 +87,10 @@ def run(
             net = stages.stages[i].recipe.parts["learn.policy"](model, tokenizer)
             record.enter(i, ends[i - 1] if i else 0, ends[i])
             train(stages.stages[i].recipe, tasks[i], net, record, evaluation, options.micro_tokens)
-    if record.out:
+    if record.writes_to:
         disable_progress_bar()
-        model.save_pretrained(record.out / "model")
-        tokenizer.save_pretrained(record.out / "model")
+        model.save_pretrained(record.writes_to / "model")
+        tokenizer.save_pretrained(record.writes_to / "model")
     return record
 
 
@@ -142,6 +146,7 @@ def asked(
         "task": task,
         "samples": samples,
         "seed": seed,
+        "processes": parallel.size,
         "parameters": parameters,
         "options": dataclasses.asdict(dataclasses.replace(options, threads=torch.get_num_threads())),
         "versions": {

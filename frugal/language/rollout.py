@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from frugal.core import parallel
 from frugal.core.errors import FrugalError, RunFailed
 from frugal.core.run import Spent
 
@@ -43,10 +44,8 @@ class Sampler:
         self.spent.samples += len(each)
         while going:
             here = torch.tensor(going)
-            distinct = {c: i for i, c in enumerate(dict.fromkeys(contexts[b] for b in going))}
-            index = torch.tensor([distinct[contexts[b]] for b in going])
             u = torch.rand(len(going), int(room[here].max()), generator=rng)
-            got = sample(self.net, list(distinct), index, room[here], u, greedy[here], self.temperature, self.columns)
+            got = self._sample([contexts[b] for b in going], room[here], u, greedy[here])
             self.spent.tokens += int(got.length.sum())
             if not hasattr(self.task, "reply"):
                 return self._rows(each, got, greedy)
@@ -56,11 +55,45 @@ class Sampler:
                 parts = {"tokens": got.tokens, "old": got.old, "behaviour": got.behaviour, **got.columns}
                 tapes[b].append({name: value[i, :n] for name, value in parts.items()})
                 room[b] -= n
-            going = [b for b in going if done[b] and self._hear(each[b], tapes[b], contexts, b, room, done)]
+            going = [b for b in going if done[b]]
+            replies = self._replies([each[b] for b in going], [tapes[b] for b in going])
+            going = [
+                b
+                for b, words in zip(going, replies, strict=True)
+                if words is not None and self._hear(words, each[b], tapes[b], contexts, b, room, done)
+            ]
         return self._rows_of_turns(each, tapes, done, greedy)
+
+    def _sample(self, contexts: Sequence[tuple[int, ...]], limit: Tensor, u: Tensor, greedy: Tensor) -> Sampled:
+        """Continue each context; every process continues its share, and all have all of them in the end."""
+        n = len(contexts)
+        mine = parallel.share(n, least=1)
+        parallel.agree(hash(tuple(contexts)), "the prompts")
+        distinct = {c: i for i, c in enumerate(dict.fromkeys(contexts[mine]))}
+        index = torch.tensor([distinct[c] for c in contexts[mine]])
+        got = sample(
+            self.net, list(distinct), index, limit[mine], u[mine], greedy[mine], self.temperature, self.columns
+        )
+        one = {f.name: parallel.whole(getattr(got, f.name), n) for f in fields(got) if f.name != "columns"}
+        return Sampled(**one, columns={name: parallel.whole(value, n) for name, value in got.columns.items()})
+
+    def _replies(self, asks: Sequence[Ask], tapes: Sequence[list[dict[str, Tensor]]]) -> list[Tensor | None]:
+        """The environment's next words to each row, None where its episode is over; each row is asked for once."""
+        if not asks:
+            return []
+        lines = [torch.zeros(1, dtype=torch.int64)]  # of each row: 0, or one more than its words, and the words
+        mine = parallel.share(len(asks))
+        for ask, tape in zip(asks[mine], tapes[mine], strict=True):
+            turns = [self.net.decode(p["tokens"].tolist()) for p in tape if "old" in p]
+            reply = self.task.reply(ask.problem, turns)  # type: ignore[attr-defined]
+            words = [] if reply is None else self.net.encode_reply(reply)
+            lines.append(torch.tensor([0 if reply is None else 1 + len(words), *words]))
+        said = parallel.whole(pad_sequence(lines, batch_first=True)[1:], len(asks))
+        return [line[1 : line[0]] if line[0] else None for line in said]
 
     def _hear(
         self,
+        words: Tensor,
         ask: Ask,
         tape: list[dict[str, Tensor]],
         contexts: list[tuple[int, ...]],
@@ -68,13 +101,7 @@ class Sampler:
         room: Tensor,
         done: Tensor,
     ) -> bool:
-        """Append the environment's reply to row b; False when its episode is over, or cut for lack of room."""
-        if not hasattr(self.task, "reply"):
-            return False
-        reply = self.task.reply(ask.problem, [self.net.decode(p["tokens"].tolist()) for p in tape if "old" in p])
-        if reply is None:
-            return False
-        words = torch.tensor(self.net.encode_reply(reply), dtype=torch.int64)
+        """Append the environment's words to row b; False when they cut it for lack of room."""
         if len(words) >= room[b]:
             done[b] = False
             return False
@@ -166,14 +193,14 @@ def completions(net: Policy, rows: Rows) -> list[Any]:
 
 
 def judge(task: Task, net: Policy, rows: Rows, spent: Spent) -> Rows:
-    """Ask the verifier for the score of every row that has none. Raises `RunFailed` on a broken verifier."""
+    """Ask the verifier for the score of every row that has none, once. Raises `RunFailed` on a broken verifier."""
     unscored = rows.score.isnan().nonzero()[:, 0]
     if len(unscored) == 0:
         return rows
-    asked = rows.take(unscored)
-    scores = verify(task, asked.problems, completions(net, asked))
-    spent.verifier_calls += len(scores)
-    return rows.put(score=rows.score.index_copy(0, unscored, torch.tensor(scores)))
+    asked = rows.take(unscored[parallel.share(len(unscored))])
+    scores = torch.tensor(verify(task, asked.problems, completions(net, asked)) if len(asked) else [])
+    spent.verifier_calls += len(unscored)
+    return rows.put(score=rows.score.index_copy(0, unscored, parallel.whole(scores, len(unscored))))
 
 
 def verify(task: Task, problems: Sequence[Problem], texts: Sequence[Any]) -> list[float]:
