@@ -81,7 +81,7 @@ def train(recipe: Recipe, task: Task, net: Policy, run: Run, evaluation: Evaluat
                 old = torch.where(new, now.logp.detach(), mini.old)  # before the first step the ratio is exactly 1
                 ratio = maths.by_unit(now.logp - old, mini.use, s.unit, mini.turn)  # [b,T]
                 use, bounds = mini.use & p.mask(now, mini), p.clip(ratio, mini.A)
-                loss = p.surrogate(now, ratio, mini.A, bounds) * p.step_weights(now, mini) + p.terms(now, mini)
+                loss = p.surrogate(now, ratio, mini.A, bounds, mini) * p.step_weights(now, mini) + p.terms(now, mini)
                 outside = (ratio < bounds[0]) | (ratio > bounds[1])
                 steps.append({"clipped": float(maths.masked_mean(outside.float(), use))})
                 return maths.loss_mean(loss, use, s.mean, mini.limit)

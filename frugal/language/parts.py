@@ -176,7 +176,7 @@ class Clip:
 class PPOClip:
     """-min(rho A, clip(rho) A)."""
 
-    def __call__(self, now: Now, ratio: Tensor, A: Tensor, bounds: tuple[Tensor, Tensor]) -> Tensor:
+    def __call__(self, now: Now, ratio: Tensor, A: Tensor, bounds: tuple[Tensor, Tensor], mini: Rows) -> Tensor:
         return maths.ppo_clip(ratio, A, *bounds)
 
 
@@ -184,7 +184,7 @@ class PPOClip:
 class ClippedWeight:
     """-sg(min(rho, high)) A log pi: every token keeps a gradient (CISPO, arXiv 2506.13585, eq. 4)."""
 
-    def __call__(self, now: Now, ratio: Tensor, A: Tensor, bounds: tuple[Tensor, Tensor]) -> Tensor:
+    def __call__(self, now: Now, ratio: Tensor, A: Tensor, bounds: tuple[Tensor, Tensor], mini: Rows) -> Tensor:
         return -torch.minimum(ratio, bounds[1]).detach() * A * now.logp
 
 
@@ -192,7 +192,7 @@ class ClippedWeight:
 class LogProbability:
     """-A log pi: the policy gradient of the current policy's own samples."""
 
-    def __call__(self, now: Now, ratio: Tensor, A: Tensor, bounds: tuple[Tensor, Tensor]) -> Tensor:
+    def __call__(self, now: Now, ratio: Tensor, A: Tensor, bounds: tuple[Tensor, Tensor], mini: Rows) -> Tensor:
         return -A * now.logp
 
 
@@ -200,7 +200,7 @@ class LogProbability:
 class Likelihood:
     """-log pi of what is imitated."""
 
-    def __call__(self, now: Now, ratio: Tensor, A: Tensor, bounds: tuple[Tensor, Tensor]) -> Tensor:
+    def __call__(self, now: Now, ratio: Tensor, A: Tensor, bounds: tuple[Tensor, Tensor], mini: Rows) -> Tensor:
         return -now.logp
 
 

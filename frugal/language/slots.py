@@ -29,7 +29,7 @@ SLOTS: dict[str, One | Many] = {
     # learn: which objective is optimised, with which network
     "learn.policy": One("(model, tokenizer) -> Policy"),
     "learn.clip": One("(ratio[b,T], A[b,T]) -> low[b,T], high[b,T]"),
-    "learn.surrogate": One("(now, ratio[b,T], A[b,T], (low, high)) -> loss[b,T]"),
+    "learn.surrogate": One("(now, ratio[b,T], A[b,T], (low, high), mini) -> loss[b,T]"),
     "learn.step_weights": Many("product", "(now, mini) -> w[b,T] on the loss, at every step"),
     "learn.terms": Many("sum", "(now, mini) -> loss[b,T], averaged as the surrogate is"),
     # update: on which samples and tokens

@@ -67,7 +67,7 @@ def test_the_estimator_is_unbiased_for_every_baseline(baseline):
     R = [1.0, 0.5, 0.25]
     logp, surrogate = z.log_softmax(0), remax().fill["learn.surrogate"]
     A = advantage(with_greedy(R, greedy=baseline))[:3, 0].double()
-    loss = surrogate(type("Now", (), {"logp": logp}), None, A, (None, None))
+    loss = surrogate(type("Now", (), {"logp": logp}), None, A, (None, None), None)
     expected = (logp.detach().exp() * loss).sum()
     (estimate,) = torch.autograd.grad(expected, z, retain_graph=True)
     (exact,) = torch.autograd.grad(-(logp.exp() * torch.tensor(R)).sum(), z)
