@@ -39,10 +39,10 @@ def accumulate(
 
 
 def look_again(rows: Rows, net: Policy, view: str, columns: Mapping[str, Column], micro_tokens: int) -> Rows:
-    """The rows with ``view.logp`` and the columns of `view`, as the reference policy sees them."""
+    """The rows with ``view.logp`` and the columns of `view`, as the model behind it sees them: ref, teacher."""
     pieces = split(rows, micro_tokens)
-    with net.as_reference() as reference:
-        seen = [_as_dict(_look(reference, rows, piece, columns)) for piece in pieces]
+    with net.seen_by(view) as other:
+        seen = [_as_dict(_look(other, rows, piece, columns)) for piece in pieces]
     said = _together(rows, pieces, seen)
     return rows.with_columns(**{f"{view}.{name}": value for name, value in said.items()})
 
