@@ -45,6 +45,7 @@ class Experiment:
     rests_on: Literal["samples", "final", "area"] = "samples"  # to target; of the last tenth; under the curve
     metric: str = METRIC
     larger_is_better: bool = True
+    tuned_by: str = ""  # another metric, of which more is better; "": the one above
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -129,14 +130,14 @@ def tune(
         experiment.task, list(chain.from_iterable(tried.values())), samples, TUNING_SEEDS, out, dict(experiment.options)
     )
     run(jobs)
-    found = summarise(jobs, experiment.metric, experiment.larger_is_better)
-    sign = 1 if experiment.larger_is_better else -1
+    metric, larger = experiment.tuned_by or experiment.metric, experiment.larger_is_better or bool(experiment.tuned_by)
+    found, sign = summarise(jobs, metric, larger), 1 if larger else -1
     area = {row["recipe"]: sign * row["area_mean"] for row in found["arms"]}
     chosen = [max(texts, key=area.__getitem__) for texts in tried.values()]
     trials = "; ".join(f"{text}: {abs(area[text]):.3f}" for texts in tried.values() for text in texts)
     return chosen, (
         f"{', '.join(f'{name} from {values}' for name, values in experiment.search.items())} for each arm, by the area "
-        f"under the curve over {len(TUNING_SEEDS)} seeds of their own, {len(jobs)} runs: {trials}"
+        f"under the curve of {metric} over {len(TUNING_SEEDS)} seeds of their own, {len(jobs)} runs: {trials}"
     )
 
 

@@ -201,7 +201,7 @@ def warnings(grid: ArrayLike, baseline: ArrayLike, method: ArrayLike, headline: 
     """What a reader of the headline should know: baseline still rising, coarse grid, a verdict that one seed makes."""
     grid, b, m = (np.asarray(a, float) for a in (grid, baseline, method))
     found = []
-    fifth = max(3, len(grid) // 5)
+    fifth = min(max(3, len(grid) // 5), len(grid))
     slopes = [np.polyfit(grid[-fifth:], row[-fifth:], 1)[0] for row in b]
     gain = final(b).mean() - b[:, 0].mean()
     if gain <= 0:

@@ -69,9 +69,9 @@ def accumulate(
 
 
 def look_again(rows: Rows, net: Policy, view: str, columns: Mapping[str, Column], micro_tokens: int) -> Rows:
-    """The rows with ``view.logp`` and the columns of `view`, as the reference policy sees them."""
-    with net.as_reference() as reference:
-        said = look(rows, reference, columns, micro_tokens)
+    """The rows with ``view.logp`` and the columns of `view`, as the model behind it sees them: ref, teacher."""
+    with net.seen_by(view) as other:
+        said = look(rows, other, columns, micro_tokens)
     return rows.with_columns(**{f"{view}.{name}": value for name, value in said.items()})
 
 

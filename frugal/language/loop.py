@@ -58,8 +58,9 @@ def train(recipe: Recipe, task: Task, net: Policy, run: Run, evaluation: Evaluat
         batch = gather(p, pool, sampler, s, run)
         if batch is None:
             break  # the budget ended before a group was kept
-        for view in columns.keys() & {"ref"}:
+        for view in columns.keys() - {"old", "now"}:
             batch = look_again(batch, net, view, columns[view], micro_tokens)
+            spent.teacher_calls += len(batch) if view in net.others else 0
 
         steps: list[dict[str, float]] = []
         try:

@@ -22,7 +22,7 @@ from frugal.registry import code
 
 from .evaluate import Evaluation
 from .loop import settled, train
-from .models import load
+from .models import load, load_others
 from .policy import Policy
 from .tasks.find import find_task
 from .tasks.task import Task
@@ -72,8 +72,11 @@ def run(
         parallel.agree(hash(sum(float(p.detach().sum(dtype=torch.float64)) for p in model.parameters())), "the weights")
     limit, stages = options.max_tokens or final.max_tokens, as_stages(recipe)
     tasks = [_task_of(stage, final) for stage in stages.stages]
+    others = []
     for stage, on in zip(stages.stages, tasks, strict=True):
-        check(stage.recipe, on, stage.recipe.parts["learn.policy"](model, tokenizer), limit)
+        net = stage.recipe.parts["learn.policy"](model, tokenizer)
+        check(stage.recipe, on, net, limit)
+        others.append(load_others(stage.recipe, name, net))
     ends = stages.ends(samples)
     if again:
         record.load()
@@ -85,6 +88,7 @@ def run(
     with record.interruptible():
         for i in range(record.stage, len(ends)):
             net = stages.stages[i].recipe.parts["learn.policy"](model, tokenizer)
+            net.others = others[i]
             record.enter(i, ends[i - 1] if i else 0, ends[i])
             train(stages.stages[i].recipe, tasks[i], net, record, evaluation, options.micro_tokens)
     if record.writes_to:

@@ -7,9 +7,11 @@ from typing import Any
 import torch
 
 from frugal.core.errors import BadModel, MissingExtra
+from frugal.core.recipe import Recipe
 
 from .fetch import resolve
-from .tiny import load_tiny
+from .policy import Policy
+from .tiny import TEACHERS, load_tiny
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -29,6 +31,29 @@ def load(
     else:
         model, tokenizer = _load(resolve(name), _dtype(dtype), trust_remote_code)
     return (_with_lora(model, lora, seed) if lora else model), tokenizer
+
+
+def load_others(recipe: Recipe, name: str, net: Policy) -> dict[str, Policy]:
+    """{"teacher": policy}: the frozen models that parts want to look at the rows beside `net`, the model `name`.
+
+    A part that ``needs {"teacher.logp": "folder or hub name"}`` names it; None is the teacher made for a tiny model.
+    Raises `BadModel` if none is named, or if it reads other tokens than the policy.
+    """
+    others = {}
+    for view, wanted in ((key.removesuffix(".logp"), value) for key, value in recipe.needs().items()):
+        if "." in view or view in ("old", "now", "ref"):
+            continue
+        chosen = wanted or (f"{name}-teacher" if f"{name}-teacher" in {f"tiny-{made}" for made in TEACHERS} else None)
+        if chosen is None:
+            raise BadModel(
+                f"{recipe} needs a {view} for {name}, and none is named; name a folder or a hub model with the same "
+                f"tokenizer: {view}='runs/a/model'"
+            )
+        model, tokenizer = load(chosen)
+        if tokenizer.get_vocab() != net.tokenizer.get_vocab():
+            raise BadModel(f"the {view} {chosen} has another tokenizer than {name}; choose one that shares it")
+        others[view] = Policy(model.to(net.head.weight.dtype).requires_grad_(False), tokenizer)
+    return others
 
 
 def _dtype(name: str) -> torch.dtype:

@@ -55,6 +55,7 @@ class Policy:
         )
         self.end = int(self.ends[0]) if tokenizer.eos_token_id is None else int(tokenizer.eos_token_id)
         self.reference: Policy | None = None
+        self.others: dict[str, Policy] = {}  # frozen models that look at the rows too, by view: a teacher
         self._check_head(inner)
 
     @property
@@ -125,11 +126,12 @@ class Policy:
             return torch.equal(here, self.backbone(input_ids=ids).last_hidden_state)
 
     @contextmanager
-    def as_reference(self) -> Iterator[Policy]:
-        """The policy as it was at the start: without its adapter, or the frozen copy."""
-        if self.reference is not None:
-            self.reference.temperature = self.temperature
-            yield self.reference
+    def seen_by(self, view: str) -> Iterator[Policy]:
+        """One of `others`, or ("ref") the policy as it was at the start: the frozen copy, or without its adapter."""
+        other = self.reference if view == "ref" else self.others[view]
+        if other is not None:
+            other.temperature = self.temperature
+            yield other
         else:
             with self.model.disable_adapter():
                 yield self

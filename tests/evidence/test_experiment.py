@@ -1,6 +1,7 @@
 """`frugal prove`: from a declaration to a result, on a scale of seconds."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -79,6 +80,24 @@ def test_an_arm_with_other_settings():
     assert experiment._with("grpo(epochs=2)+ead(hot=1.3)+capo", {"lr": 1e-3}) == str(
         recipe("grpo(epochs=2, lr=1e-3)+ead(hot=1.3)+capo")
     )
+
+
+@pytest.mark.parametrize("tuned_by, chosen", [("", 1e-2), ("sampled", 1e-4)])
+def test_arms_can_be_tuned_by_another_metric_than_the_verdicts(tuned_by, chosen, tmp_path):
+    """Short answers at one rate, right ones at the other; the verdict wants short ones."""
+    asked = Experiment("?", ("grpo",), "modchain", 10, "", {"lr": (1e-4, 1e-2)}, tuned_by=tuned_by)
+    asked = replace(asked, metric="length", larger_is_better=False, options={"evaluations": 1})
+
+    def run(jobs):
+        for job in jobs:
+            job.out.mkdir(parents=True)
+            end = (1.0, 9.0) if "lr=0.0001" in job.recipe else (0.0, 2.0)
+            values = [(0, 0.5, 9.0), (10, *end)]
+            lines = [{"kind": "evaluation", "samples": n, "sampled": s, "length": l} for n, s, l in values]
+            (job.out / "curve.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+    arms, words = experiment.tune(asked, 10, tmp_path, run)
+    assert arms == [str(recipe(f"grpo(lr={chosen})"))] and f"curve of {tuned_by or 'length'} over" in words
 
 
 def test_the_verdict_rests_on_what_was_named():

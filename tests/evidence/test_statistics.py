@@ -122,6 +122,8 @@ def test_warnings():
     for base, expected in ((rising, "levelled off"), (flat, "does not rise"), (early, "further apart")):
         arms = np.stack([base + 1e-4 * i for i in range(4)])
         assert any(expected in w for w in statistics.warnings(GRID, arms, arms, race(GRID, arms, arms)))
+    ends, arms = GRID[[0, -1]], np.array([[0.2, 0.8]] * 4)
+    assert "the baseline has not levelled off" in statistics.warnings(ends, arms, arms, race(ends, arms, arms))
 
 
 def test_across_tasks_by_hand():

@@ -11,7 +11,7 @@ from frugal.core.errors import UnknownName
 from frugal.language.tasks import BUILT_IN, Problem, Task, built_in
 from frugal.language.tasks.countdown import value
 from frugal.language.tasks.modchain import trace
-from frugal.language.tiny import accuracy, character_tokenizer, load_tiny, metadata, warm_start
+from frugal.language.tiny import TEACHERS, accuracy, character_tokenizer, load_tiny, metadata, warm_start
 
 NAMES = ["addtrace", "countdown", "modchain", "two-mode"]
 CHAIN = Problem("7+5*2=", "7")
@@ -138,6 +138,15 @@ def test_shipped_model(task: Task) -> None:
     # 256 problems x 2 samples have a standard error below 0.02.
     sampled = accuracy(model, tokenizer, task, task.problems("test"), 2, seed=1)
     assert sampled == pytest.approx(facts["sampled"], abs=0.06)
+
+
+@pytest.mark.parametrize("name", TEACHERS)
+def test_shipped_teacher(name: str) -> None:
+    """Trained further than the task's model, and not perfect."""
+    facts, (model, tokenizer) = metadata(name), load_tiny(name)
+    task = built_in(facts["task"])
+    assert metadata(task.name)["sampled"] + 0.2 < facts["sampled"] < 0.9 and facts["samples"] == TEACHERS[name]
+    assert accuracy(model, tokenizer, task, task.problems("test")) == pytest.approx(facts["greedy"], abs=0.03)
 
 
 def test_accuracy_leaves_the_global_generator_alone() -> None:
