@@ -97,7 +97,7 @@ def test_the_loop_samples_at_the_temperature_of_the_round_before():
     rounds = Patch(add={"update.select": Rounds(seen)}, name="rounds")
     launch(grpo(prompts=2, group=4, lr=0.0) + hapo(temperature=0.5, **only) + rounds, net=net, samples=16)
     first, second = seen
-    torch.testing.assert_close(first.behaviour, first.old, rtol=0, atol=0)
+    torch.testing.assert_close(first.behaviour, first.old, rtol=0, atol=1e-6)  # by two routes
     g = heterogeneity(second.columns["old.entropy"], extremes(first.columns["old.entropy"][first.own], 0.8))
     for b, n in enumerate(second.length.tolist()):
         ids = torch.tensor([[*second.prompts[b], *second.tokens[b, :n].tolist()]])
