@@ -60,8 +60,7 @@ def sample(
             token = torch.where(greedy[alive], logits.argmax(1), token)
         drawn = warm.gather(1, token[:, None])[:, 0].log()
         read = net.read_logits(logits, token, hidden, columns) if columns or not plain else {"logp": drawn}
-        logp = read.pop("logp")
-        out["old"][alive, t], out["behaviour"][alive, t] = drawn if plain else logp, drawn
+        out["old"][alive, t], out["behaviour"][alive, t] = read.pop("logp"), drawn
         for name, value in read.items():
             out.setdefault(name, value.new_zeros(rows, width, *value.shape[1:]))[alive, t] = value
         tokens[alive, t] = token
