@@ -89,5 +89,6 @@ def d3s(rows: float | Schedule = RELAXED, tokens: float | Schedule = RELAXED) ->
             raise BadRecipe(f"d3s({name}={part}): give a share above 0 and up to 1, or a schedule between two of them")
     return Patch(
         add={"update.select": DualLevel(rows, tokens)},
+        reads=("credit.advantage",),
         leans_on={"compares a group's rewards": "it compares advantages between groups, so they must be of one scale"},
     )

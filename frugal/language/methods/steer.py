@@ -64,4 +64,4 @@ def steer(low: float = 0.8) -> Patch:
     """Stabilise the token-level entropy change: loss weights from 1 down to `low`."""
     if not 0 < low <= 1:
         raise BadRecipe(f"steer(low={low}): give a weight above 0 and up to 1")
-    return Patch(add={"learn.step_weights": EntropyChangeWeight(low)})
+    return Patch(add={"learn.step_weights": EntropyChangeWeight(low)}, reads=("credit.advantage",))

@@ -10,6 +10,7 @@ from torch import Tensor
 from frugal.core.errors import BadRecipe, Clash
 from frugal.core.schedule import linear
 from frugal.language.methods.d3s import d3s, widest
+from frugal.language.methods.pacs import pacs
 from frugal.language.recipes import grpo, reinforce, sft
 from frugal.language.rows import Rows
 from frugal.registry import recipe
@@ -103,11 +104,12 @@ def test_the_schedule_is_text_and_value():
     assert recipe(text).parts["update.select.d3s"].rows == linear(0.1, 0.5)
 
 
-def test_clashes_with_what_has_no_groups_and_no_samples():
+def test_clashes_where_no_advantage_of_a_group_is_trained_on():
     with pytest.raises(BadRecipe, match="compares a group's rewards"):
         (reinforce() + d3s()).check()
-    with pytest.raises(Clash, match=r"old\.entropy"):
-        sft() + d3s()
+    for make in (sft, lambda: grpo() + pacs()):
+        with pytest.raises(Clash, match=r"credit\.advantage"):
+            make() + d3s()
 
 
 @pytest.mark.parametrize("options", [{"rows": 0.0}, {"tokens": 1.5}, {"rows": linear(0.0, 0.5)}])

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from frugal import maths
 from frugal.core.errors import BadRecipe, Clash
+from frugal.language.methods.pacs import pacs
 from frugal.language.methods.steer import entropy_change, steer
 from frugal.language.policy import Now
 from frugal.language.recipes import grpo, sft
@@ -103,9 +104,10 @@ def test_the_loss_is_weighted_and_the_weights_have_no_gradient():
     assert_gradient(seen, wanted, model)
 
 
-def test_clashes_where_nothing_was_sampled():
-    with pytest.raises(Clash, match=r"sft and steer clash at old\.entropy"):
-        sft() + steer()
+def test_clashes_where_no_advantage_is_trained_on():
+    for make in (sft, lambda: grpo() + pacs()):
+        with pytest.raises(Clash, match=r"steer clash at credit\.advantage"):
+            make() + steer()
 
 
 @pytest.mark.parametrize("low", [0.0, 1.1])
