@@ -84,6 +84,7 @@ class Chatter(Dialogue):
 
 def after(recipe):
     net = policy()
+    net.others = {"teacher": policy(5)}
     launch(recipe, Chatter(), net, samples=16)
     return weights(net)
 

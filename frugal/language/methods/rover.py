@@ -32,8 +32,6 @@ if TYPE_CHECKING:
     from frugal.language.policy import Now
     from frugal.language.rows import Rows
 
-NEUTRAL = {"backup": 0.0, "unscaled": False}  # with one step a round
-
 
 @dataclass(frozen=True)
 class VocabularyMean:

@@ -9,7 +9,7 @@ from frugal.language.methods.rover import UniformBackup, VocabularyMean, followi
 from frugal.language.policy import Now
 from frugal.language.recipes import dr_grpo, grpo, gspo, ppo, reinforce, rloo
 from tests.language.rows import rows
-from tests.language.tinyrun import Dialogue, assert_gradient, exact, gradients, launch, policy, spy
+from tests.language.tinyrun import Dialogue, assert_gradient, exact, gradients, launch, listening, policy, spy, weights
 
 
 def loss_of(part, log_ratio, A, now_mean, old_mean):
@@ -84,6 +84,15 @@ def test_its_first_step_is_the_policy_gradient_with_centred_rewards():
         launch(dr_grpo(prompts=2, group=4, mean="rollout"))
     for name, gradient in ours[0].items():
         torch.testing.assert_close(gradient, plain[0][name], rtol=1e-4, atol=1e-6)
+
+
+def test_without_backup_and_with_one_step_a_round_it_is_its_base():
+    base, nets = grpo(prompts=2, group=4, lr=1e-2), (policy(), policy(), policy())
+    same = base + rover(backup=0.0, unscaled=False)
+    for recipe, net in zip((listening(base, same), same, base + rover(backup=0.0)), nets, strict=True):
+        launch(recipe, net=net, samples=16)
+    plain, bare, unscaled = map(weights, nets)
+    assert torch.equal(bare, plain) and not torch.equal(unscaled, plain)
 
 
 def test_what_it_makes_dead_clashes():
