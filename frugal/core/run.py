@@ -40,6 +40,7 @@ class Spent:
     samples: int = 0  # completions
     tokens: int = 0
     verifier_calls: int = 0
+    verifier_failures: int = 0  # completions scored 0 because the verifier hung or crashed
     demonstrations: int = 0
     seconds: float = 0.0
 

@@ -19,6 +19,7 @@ from .policy import Column, Policy
 from .rows import Ask, Rows
 from .sampler import Sampled, Temperature, sample
 from .tasks.task import Problem, Task
+from .tasks.watched import Failed, Raised
 
 UNSCORED = float("nan")
 
@@ -198,9 +199,10 @@ def judge(task: Task, net: Policy, rows: Rows, spent: Spent) -> Rows:
     if len(unscored) == 0:
         return rows
     asked = rows.take(unscored[parallel.share(len(unscored))])
-    scores = torch.tensor(verify(task, asked.problems, completions(net, asked)) if len(asked) else [])
+    scores = verify(task, asked.problems, completions(net, asked)) if len(asked) else []
     spent.verifier_calls += len(unscored)
-    return rows.put(score=rows.score.index_copy(0, unscored, parallel.whole(scores, len(unscored))))
+    spent.verifier_failures += int(parallel.summed(torch.tensor(sum(isinstance(x, Failed) for x in scores))))
+    return rows.put(score=rows.score.index_copy(0, unscored, parallel.whole(torch.tensor(scores), len(unscored))))
 
 
 def verify(task: Task, problems: Sequence[Problem], texts: Sequence[Any]) -> list[float]:
@@ -211,12 +213,11 @@ def verify(task: Task, problems: Sequence[Problem], texts: Sequence[Any]) -> lis
     except FrugalError:
         raise
     except Exception as error:
-        raise RunFailed(
-            f"{name} raised {type(error).__name__}: {error}; the first completion it was given: {texts[0]!r}"
-        ) from error
+        raised = error if isinstance(error, Raised) else f"{type(error).__name__}: {error}"
+        raise RunFailed(f"{name} raised {raised}; the first completion it was given: {texts[0]!r}") from error
     if len(scores) != len(texts):
         raise RunFailed(f"{name} returned {len(scores)} scores for {len(texts)} completions; return one for each")
     for score, text in zip(scores, texts, strict=True):
         if isinstance(score, str) or score is None or not math.isfinite(score):
             raise RunFailed(f"{name} returned {score!r}, which is no finite number, for the completion {text!r}")
-    return [float(score) for score in scores]
+    return [score if isinstance(score, Failed) else float(score) for score in scores]

@@ -13,6 +13,7 @@ from .files import from_dataset, from_jsonl
 from .programs import check, code
 from .reasoning import Reasoning
 from .task import Task
+from .watched import Watched
 
 
 def find_task(name: str, reward: str | None = None) -> Task:
@@ -35,7 +36,7 @@ def find_task(name: str, reward: str | None = None) -> Task:
     if reward is not None and not from_rows:
         raise BadTask(f"{name} scores completions itself; leave --reward out")
     if from_rows and reward is not None:
-        function = code if reward == "code" else from_file(reward)
+        function = code if reward == "code" else Watched(reward)
         table = from_dataset(rest, function) if kind == "data" else from_jsonl(name, function)
         if reward == "code":
             check(table.rows)
