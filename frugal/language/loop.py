@@ -48,11 +48,11 @@ def train(recipe: Recipe, task: Task, net: Policy, run: Run, evaluation: Evaluat
     stumbled = 0  # rounds in a row
     sampler = Sampler(net, task, run.ledger, p.temperature or None, columns.get("old", {}))
     while run.left():
-        began = time.monotonic()
         s = run.settings = settings.at(run.progress)
         net.temperature, sampler.limit = s.temperature, s.max_tokens
         optimiser.weight_decay, optimiser.max_grad_norm = s.weight_decay, s.max_grad_norm
         evaluation.when_due(net, run)
+        began = time.monotonic()
 
         # start, act: gather groups until enough are kept
         batch = gather(p, pool, sampler, s, run)
