@@ -86,6 +86,7 @@ class Run:
         self.out = Path(out) if out is not None else None
         self.writes_to = self.out if parallel.rank == 0 else None
         self.ledger, self.clock = Ledger(), 0
+        self.stumbled = 0  # rounds in a row of which nothing could be learnt
         self.curve: list[dict[str, Any]] = []
         self.net: Any = None  # the policy, for parts that begin
         self.settings: Any = None  # the loop's, as numbers at this round
@@ -231,9 +232,10 @@ class Run:
             state = self._read_state(folder)
             if state is not None:
                 about = state.pop("run")
-                self.clock, self.stage, self.curve = about["clock"], about["stage"], about["curve"]
+                self.clock, self.stage, self.stumbled = about["clock"], about["stage"], about["stumbled"]
+                self.curve, self._tables = about["curve"], about["tables"]
                 self.ledger = Ledger(**{**about["ledger"], "evaluation": Spent(**about["ledger"]["evaluation"])})
-                self.state, self._tables = state, about["tables"]
+                self.state = state
                 break
             if self.writes_to:
                 print(f"{folder} is damaged; going back to {found[-1].name if found else 'the beginning'}")
@@ -253,6 +255,7 @@ class Run:
         values["run"] = {
             "clock": self.clock,
             "stage": self.stage,
+            "stumbled": self.stumbled,
             "curve": self.curve,
             "ledger": asdict(self.ledger),
             "tables": self._tables,
