@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .core.errors import BadRun
 from .core.recipe import Recipe
 from .core.stages import Stages
 from .registry import recipe_or_stages as parse
@@ -44,15 +42,11 @@ def resume(out: Path | str, *, task: Task | None = None, reporter: Callable[...,
 
     `task` is needed only where the run was started from Python with an object of your own.
     """
+    from .core.run import read_asked
     from .language.main import Options
     from .language.main import run as run_language
 
-    try:
-        asked = json.loads((Path(out) / "run.json").read_text())
-    except OSError:
-        raise BadRun(f"{out} holds no run: there is no {Path(out) / 'run.json'}") from None
-    except ValueError as error:
-        raise BadRun(f"{Path(out) / 'run.json'} is damaged: {error}") from None
+    asked = read_asked(Path(out))
     return run_language(
         parse(asked["recipe"]),
         task or asked["task"],

@@ -56,6 +56,10 @@ class RunFailed(FrugalError, RuntimeError):
     exit_code = 1
 
 
+class CannotWrite(RunFailed):
+    """The disk is full or refuses; the run goes on where it was once there is room."""
+
+
 class NoSandbox(FrugalError, OSError):
     """A machine that cannot keep what a model wrote apart from everything else, so that it is not run."""
 

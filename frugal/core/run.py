@@ -7,8 +7,10 @@ A run directory is readable without us:
     ledger.json           everything spent
     completions/*.parquet what was sampled, one file a checkpoint
     broken/*.json         samples for which a part said NaN or infinity, if there were any
-    checkpoints/N/        tensors.safetensors, state.json (with checksums)
+    checkpoints/N/        tensors.safetensors, state.json (with checksums, and the curve so far)
     model/                the final weights, as the model's own library reads them
+
+What is written stands under another name until it is whole and on the disk, except for a line of the curve.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -28,7 +30,7 @@ from typing import Any
 from frugal.lazy import torch
 
 from . import parallel
-from .errors import BadRun, RunFailed
+from .errors import BadRun, CannotWrite
 
 CHECKPOINTS_KEPT = 2
 
@@ -84,12 +86,14 @@ class Run:
         self.out = Path(out) if out is not None else None
         self.writes_to = self.out if parallel.rank == 0 else None
         self.ledger, self.clock = Ledger(), 0
+        self.stumbled = 0  # rounds in a row of which nothing could be learnt
         self.curve: list[dict[str, Any]] = []
         self.net: Any = None  # the policy, for parts that begin
         self.settings: Any = None  # the loop's, as numbers at this round
         self.state: dict[str, Any] | None = None  # what `load` found, until the loop takes it
         self.reporter = reporter
         self._rows: list[dict[str, Any]] = []  # completions since the last checkpoint
+        self._tables: dict[str, str] = {}  # checksums of the completion tables, by file
         self._every, self._saved_at, self._stop = checkpoint_seconds, time.monotonic(), False
 
     @property
@@ -117,11 +121,8 @@ class Run:
         line = {"kind": kind, "round": self.clock, "samples": self.ledger.samples, **values}
         self.curve.append(line)
         if self.writes_to:
-            try:
-                with open(self.writes_to / "curve.jsonl", "a") as file:
-                    file.write(json.dumps(line) + "\n")
-            except OSError as error:
-                raise self._cannot_write(error) from None
+            with self._writing(), open(self.writes_to / "curve.jsonl", "a") as file:
+                file.write(json.dumps(line) + "\n")
         if self.reporter and parallel.rank == 0:
             self.reporter(self, line)
 
@@ -129,11 +130,9 @@ class Run:
         """Write a file into the run's directory, whole or not at all."""
         if self.writes_to is None:
             return
-        try:
+        with self._writing():
             (self.writes_to / name).parent.mkdir(exist_ok=True)
             write(self.writes_to / name, text)
-        except OSError as error:
-            raise self._cannot_write(error) from None
 
     def keep(self, rows: list[dict[str, Any]]) -> None:
         """Remember completions for the next checkpoint's table."""
@@ -184,70 +183,84 @@ class Run:
             raise BadRun(f"{out} already holds a run; choose another --out, or: frugal resume {out}")
         try:
             out.mkdir(parents=True, exist_ok=True)
-            write(out / "run.json", json.dumps(asked, indent=2))
+            write(out / "run.json", json.dumps({**asked, "sha256": _sum_of(asked)}, indent=2))
         except OSError as error:
             raise BadRun(f"cannot write to the folder {out}: {error.strerror}") from None
 
     def save(self, state: dict[str, Any]) -> None:
         """Write a checkpoint of {"part/name": tensor or JSON-ready value} and what the run knows; atomic."""
-        from safetensors import SafetensorError  # what a full disk raises in save_file
-
         assert self.out is not None
         began = time.monotonic()
         folder = self.out / "checkpoints" / f"{self.clock:08d}"
-        half = folder.with_name(f".{folder.name}.part")
-        try:
+        half = _part(folder)
+        with self._writing(half):
             if self._rows:
                 self._write_completions()
             shutil.rmtree(half, ignore_errors=True)
             half.mkdir(parents=True)
             self._write_state(half, state)
-            shutil.rmtree(folder, ignore_errors=True)
-            os.replace(half, folder)
+            if folder.exists():  # saved before in this round: the tensors are the same, so it is never not whole
+                for file in half.iterdir():
+                    _put(file, folder / file.name)
+                half.rmdir()
+            else:
+                _put(half, folder)
             write(self.out / "ledger.json", json.dumps(asdict(self.ledger), indent=2))
-        except (OSError, SafetensorError) as error:
-            shutil.rmtree(half, ignore_errors=True)
-            raise self._cannot_write(error) from None
         for old in self._checkpoints()[:-CHECKPOINTS_KEPT]:
             shutil.rmtree(old, ignore_errors=True)
         self._saved_at = time.monotonic()
         self._every = max(self._every, 20 * (self._saved_at - began))
 
+    def save_model(self, fill: Callable[[Path], Any]) -> None:
+        """Write model/ by `fill`, which is given the folder to write into."""
+        assert self.out is not None
+        folder = self.out / "model"
+        half = _part(folder)
+        with self._writing(half):
+            shutil.rmtree(half, ignore_errors=True)
+            half.mkdir()
+            fill(half)
+            shutil.rmtree(folder, ignore_errors=True)
+            _put(half, folder)
+
     def load(self) -> None:
         """Go back to the newest intact checkpoint, or to the beginning; what was written after it is taken back."""
         assert self.out is not None
-        for folder in reversed(self._checkpoints()):
-            state = _read_state(folder)
-            if state is None:
-                if self.writes_to:
-                    print(f"{folder} is damaged; going back to the one before it")
-                    shutil.rmtree(folder, ignore_errors=True)  # else it would count among those that are kept
-                continue
-            about = state.pop("run")
-            self.clock, self.stage, lines = about["clock"], about["stage"], about["lines"]
-            ledger = dict(about["ledger"])
-            self.ledger = Ledger(**{**ledger, "evaluation": Spent(**ledger["evaluation"])})
-            self._take_back(lines)
-            self.state = state
-            break
-        else:
-            self._take_back(0)
+        found = self._checkpoints()
+        while found:
+            folder = found.pop()
+            state = self._read_state(folder)
+            if state is not None:
+                about = state.pop("run")
+                self.clock, self.stage, self.stumbled = about["clock"], about["stage"], about["stumbled"]
+                self.curve, self._tables = about["curve"], about["tables"]
+                self.ledger = Ledger(**{**about["ledger"], "evaluation": Spent(**about["ledger"]["evaluation"])})
+                self.state = state
+                break
+            if self.writes_to:
+                print(f"{folder} is damaged; going back to {found[-1].name if found else 'the beginning'}")
+                shutil.rmtree(folder, ignore_errors=True)  # else it would count among those that are kept
+        if self.writes_to:
+            with self._writing():
+                self._take_back()
         parallel.agree(self.clock, "the newest checkpoint")
 
     def _write_state(self, folder: Path, state: dict[str, Any]) -> None:
         from safetensors.torch import save_file
 
         tensors = {k: v.detach().contiguous() for k, v in state.items() if isinstance(v, torch.Tensor)}
-        save_file(tensors, folder / "tensors.safetensors")
+        path = folder / "tensors.safetensors"
+        save_file(tensors, path)
         values = {k: v for k, v in state.items() if not isinstance(v, torch.Tensor)}
         values["run"] = {
             "clock": self.clock,
             "stage": self.stage,
-            "lines": len(self.curve),
+            "stumbled": self.stumbled,
+            "curve": self.curve,
             "ledger": asdict(self.ledger),
+            "tables": self._tables,
         }
-        text = json.dumps(values)
-        sums = {"state": _sha256(text.encode()), "tensors": _sha256((folder / "tensors.safetensors").read_bytes())}
+        sums = {"state": _sum_of(values), "tensors": _sum_of_file(path)}
         write(folder / "state.json", json.dumps({"values": values, "sha256": sums}))
 
     def _write_completions(self) -> None:
@@ -258,58 +271,114 @@ class Run:
         folder = self.out / "completions"
         folder.mkdir(exist_ok=True)
         path = folder / f"{self.clock:08d}.parquet"
-        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(self._rows), f"{path}.part")
-        os.replace(f"{path}.part", path)
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(self._rows), _part(path))
+        self._tables[path.name] = _sum_of_file(_part(path))
+        _put(_part(path), path)
         self._rows = []
 
-    def _cannot_write(self, error: Exception) -> RunFailed:
-        return RunFailed(
-            f"cannot write to {self.out}: {error}; earlier checkpoints are intact: "
-            f"make room, then: frugal resume {self.out}"
-        )
+    @contextmanager
+    def _writing(self, half: Path | None = None) -> Iterator[None]:
+        """Within it a refusal to write is one message, and the folder `half` goes."""
+        from safetensors import SafetensorError
+
+        try:
+            yield
+        except Exception as error:
+            if not isinstance(error, (OSError, SafetensorError)) and type(error) is not Exception:  # tokenizers' own
+                raise
+            if half:
+                shutil.rmtree(half, ignore_errors=True)
+            raise CannotWrite(
+                f"cannot write to {self.out}: {error}; earlier checkpoints are intact: "
+                f"make room, then: frugal resume {self.out}"
+            ) from None
 
     def _checkpoints(self) -> list[Path]:
         assert self.out is not None
         return sorted((self.out / "checkpoints").glob("[0-9]*"))
 
-    def _take_back(self, lines: int) -> None:
-        """Cut the curve and the completion tables back to the checkpoint's moment."""
+    def _read_state(self, folder: Path) -> dict[str, Any] | None:
+        """What `_write_state` wrote, or None if a byte of it, or of the table written with it, is wrong."""
+        from safetensors.torch import load_file
+
+        path, table = folder / "tensors.safetensors", self._table(f"{folder.name}.parquet")
+        try:
+            saved = json.loads((folder / "state.json").read_text())
+            values, sums = saved["values"], saved["sha256"]
+            if _sum_of(values) != sums["state"] or _sum_of_file(path) != sums["tensors"]:
+                return None
+            if table.exists() and _sum_of_file(table) != values["run"]["tables"].get(table.name):
+                return None
+            return {**values, **load_file(path)}
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    def _table(self, name: str) -> Path:
         assert self.out is not None
-        curve = self.out / "curve.jsonl"
-        kept = curve.read_text().splitlines()[:lines] if curve.exists() else []
-        self.curve = [json.loads(line) for line in kept]
-        if not self.writes_to:
-            return
-        write(curve, "".join(line + "\n" for line in kept))
-        for table in (self.out / "completions").glob("*.parquet*"):
-            if int(table.name[:8]) > self.clock:
+        return self.out / "completions" / name
+
+    def _take_back(self) -> None:
+        """Bring curve and completion tables to the checkpoint's moment, and say what is not as it was written."""
+        assert self.out is not None
+        curve, text = self.out / "curve.jsonl", "".join(json.dumps(line) + "\n" for line in self.curve)
+        if text and not (curve.exists() and curve.read_bytes().startswith(text.encode())):
+            print(f"{curve} is damaged; it is written again from the checkpoint")
+        write(curve, text)
+        for table in (self.out / "completions").glob("*.parquet"):
+            if int(table.stem) > self.clock:
                 table.unlink()
+        for name, checksum in self._tables.items():
+            table = self._table(name)
+            if not table.exists() or _sum_of_file(table) != checksum:
+                print(f"{table} is damaged or gone; training does not need it, and the run goes on without it")
+        for half in [*self.out.glob(".*.part"), *self.out.glob("*/.*.part")]:
+            shutil.rmtree(half) if half.is_dir() else half.unlink()
+
+
+def read_asked(out: Path) -> dict[str, Any]:
+    """What `Run.create` was asked for. Raises `BadRun` if there is no run.json, or another than was written."""
+    path = out / "run.json"
+    try:
+        asked: dict[str, Any] = json.loads(path.read_text())
+        checksum = asked.pop("sha256", None)
+    except OSError:
+        raise BadRun(f"{out} holds no run: there is no {path}; begin it with: frugal run ... --out {out}") from None
+    except (ValueError, AttributeError) as error:
+        raise BadRun(f"{path} is damaged: {error}") from None
+    if checksum not in (None, _sum_of(asked)):
+        raise BadRun(
+            f"{path} is not what was written when the run began, so its result would be another; "
+            'put it back, or remove its line "sha256" if you mean it'
+        )
+    return asked
 
 
 def write(path: Path, text: str) -> None:
     """Write a file so that it is either whole or not there."""
-    part = path.with_name(f".{path.name}.part")
+    part = _part(path)
     with open(part, "w") as file:
         file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
+    _put(part, path)
+
+
+def _part(path: Path) -> Path:
+    """The name of what is not yet whole."""
+    return path.with_name(f".{path.name}.part")
+
+
+def _put(part: Path, path: Path) -> None:
+    """Give a file or folder its name once it is on the disk."""
+    for file in filter(Path.is_file, part.rglob("*") if part.is_dir() else [part]):
+        with open(file, "r+b") as written:
+            os.fsync(written.fileno())
     os.replace(part, path)
 
 
-def _read_state(folder: Path) -> dict[str, Any] | None:
-    """What `_write_state` wrote, or None if a byte of it is wrong."""
-    from safetensors.torch import load_file
-
-    try:
-        saved = json.loads((folder / "state.json").read_text())
-        intact = (
-            _sha256(json.dumps(saved["values"]).encode()) == saved["sha256"]["state"]
-            and _sha256((folder / "tensors.safetensors").read_bytes()) == saved["sha256"]["tensors"]
-        )
-        return {**saved["values"], **load_file(folder / "tensors.safetensors")} if intact else None
-    except (OSError, ValueError, KeyError):
-        return None
+def _sum_of(value: Any) -> str:
+    """The checksum of JSON-ready data, however it is laid out in a file."""
+    return hashlib.sha256(json.dumps(value).encode()).hexdigest()
 
 
-def _sha256(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
+def _sum_of_file(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

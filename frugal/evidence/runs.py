@@ -23,7 +23,7 @@ from types import ModuleType
 from typing import Any
 
 from frugal.core import parallel
-from frugal.core.errors import BadRun, FrugalError, MissingExtra, RunFailed
+from frugal.core.errors import BadRun, CannotWrite, FrugalError, MissingExtra, RunFailed
 from frugal.core.recipe import Frozen
 from frugal.core.run import write
 from frugal.registry import code
@@ -182,7 +182,7 @@ def bring_to_end(job: Job) -> None:
             if not (job.out / "model").exists():
                 resume(job.out, task=None if isinstance(job.task, str) else job.task)
     except RunFailed as failure:
-        if not curve(job.out):
+        if isinstance(failure, CannotWrite) or not curve(job.out):
             raise
         write(job.out / "failed.json", json.dumps({"error": str(failure)}))
 
@@ -215,9 +215,9 @@ def _work(job: Job) -> None:
 
 
 def curve(out: Path, kind: str = "evaluation") -> list[dict[str, Any]]:
-    """The lines of one kind of a run's curve."""
+    """The lines of one kind of a run's curve; not the last one if it is half written."""
     path = out / "curve.jsonl"
-    lines = path.read_text().splitlines() if path.exists() else []
+    lines = path.read_text().split("\n")[:-1] if path.exists() else []
     return [line for line in map(json.loads, lines) if line["kind"] == kind]
 
 

@@ -45,7 +45,6 @@ def train(recipe: Recipe, task: Task, net: Policy, run: Run, evaluation: Evaluat
     settings = settled(recipe.settings, evaluation.limit, net)
     optimiser = Optimiser(net.trainable())
     resume(run, optimiser, p)
-    stumbled = 0  # rounds in a row
     sampler = Sampler(net, task, run.ledger, p.temperature or None, columns.get("old", {}))
     while run.left():
         s = run.settings = settings.at(run.progress)
@@ -98,12 +97,12 @@ def train(recipe: Recipe, task: Task, net: Policy, run: Run, evaluation: Evaluat
                     raise NotFinite("the gradient", mini)
                 spent.gradient_steps += 1
             p.learn(batch)
-            stumbled = 0
+            run.stumbled = 0
         except NotFinite as wrong:  # nothing is learnt from this round any more
             optimiser.clear()
             steps.clear()
-            stumbled, spent.skipped_steps = stumbled + 1, spent.skipped_steps + 1
-            set_aside(run, net, wrong, stumbled)
+            run.stumbled, spent.skipped_steps = run.stumbled + 1, spent.skipped_steps + 1
+            set_aside(run, net, wrong)
             batch = batch if batch.A is not None else batch.put(A=torch.zeros_like(batch.old))
 
         spent.seconds += time.monotonic() - began

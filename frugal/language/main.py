@@ -93,8 +93,7 @@ def run(
             train(stages.stages[i].recipe, tasks[i], net, record, evaluation, options.micro_tokens)
     if record.writes_to:
         disable_progress_bar()
-        model.save_pretrained(record.writes_to / "model")
-        tokenizer.save_pretrained(record.writes_to / "model")
+        record.save_model(lambda folder: (model.save_pretrained(folder), tokenizer.save_pretrained(folder)))
     return record
 
 

@@ -53,7 +53,7 @@ def table(batch: Rows, net: Policy, clock: int) -> list[dict[str, Any]]:
     ]
 
 
-def set_aside(run: Run, net: Policy, wrong: NotFinite, times: int) -> None:
+def set_aside(run: Run, net: Policy, wrong: NotFinite) -> None:
     """Write the rows that made a part say no number to ``broken/``. Raises `RunFailed` after `PATIENCE` rounds."""
     texts, rows, place = completions(net, wrong.rows), wrong.rows, "the run's folder"
     about = [
@@ -63,7 +63,7 @@ def set_aside(run: Run, net: Policy, wrong: NotFinite, times: int) -> None:
     if run.out:
         place = str(run.out / "broken" / f"{run.clock:08d}.json")
         run.write(f"broken/{run.clock:08d}.json", json.dumps(about, indent=2))
-    if times == PATIENCE:
+    if run.stumbled == PATIENCE:
         raise RunFailed(
             f"{wrong.path} was NaN or infinite for {PATIENCE} rounds in a row, the last after {run.ledger.samples} "
             f"samples; no step was made with it, and the samples are in {place}. Try a lower learning rate than "

@@ -105,7 +105,7 @@ def test_without_a_directory_nothing_is_written(tmp_path, monkeypatch):
 
 def test_the_directory_is_readable_without_us(tmp_path):
     run = run_to(tmp_path, 2)
-    assert json.loads((tmp_path / "run.json").read_text()) == {"recipe": "grpo"}
+    assert json.loads((tmp_path / "run.json").read_text())["recipe"] == "grpo"
     assert [json.loads(line) for line in (tmp_path / "curve.jsonl").read_text().splitlines()] == run.curve
     assert json.loads((tmp_path / "ledger.json").read_text())["samples"] == 20
     assert names(tmp_path / "completions") == ["00000001.parquet", "00000002.parquet"]
@@ -169,6 +169,26 @@ def test_saving_twice_in_one_round_keeps_the_later_state(tmp_path):
     assert loaded(tmp_path).state["parts/steps"] == 77
 
 
+@pytest.mark.parametrize("renames", [0, 1, 2])
+def test_a_second_save_in_one_round_leaves_the_checkpoint_whole_at_any_moment(tmp_path, monkeypatch, capsys, renames):
+    class Killed(BaseException):
+        pass
+
+    left, replace = iter(range(renames)), os.replace
+
+    def dying(*paths):
+        if next(left, None) is None:
+            raise Killed
+        replace(*paths)
+
+    run = run_to(tmp_path, 1)
+    monkeypatch.setattr(os, "replace", dying)
+    with pytest.raises(Killed):
+        run.save(state(77))
+    monkeypatch.undo()
+    assert loaded(tmp_path).clock == 1 and capsys.readouterr().out == ""
+
+
 def damage_byte(file, at):
     data = bytearray(file.read_bytes())
     data[int(at * (len(data) - 1))] ^= 1
@@ -182,7 +202,7 @@ def test_a_damaged_byte_means_the_checkpoint_before(tmp_path, capsys, name, at):
     damage_byte(tmp_path / "checkpoints" / "00000002" / name, at)
     run = loaded(tmp_path)
     assert (run.clock, run.state["parts/steps"], run.ledger.samples) == (1, 1, 10)
-    assert "00000002 is damaged; going back to the one before it" in capsys.readouterr().out
+    assert "00000002 is damaged; going back to 00000001" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("name", ["tensors.safetensors", "state.json"])
@@ -212,7 +232,9 @@ def test_all_checkpoints_damaged_means_the_beginning(tmp_path, capsys):
     run = loaded(tmp_path)
     assert (run.clock, run.state, run.curve, run.ledger.samples) == (0, None, [], 0)
     assert names(tmp_path / "completions") == [] and (tmp_path / "curve.jsonl").read_text() == ""
-    assert capsys.readouterr().out.count("is damaged") == 2
+    said = capsys.readouterr().out
+    assert "00000002 is damaged; going back to 00000001" in said
+    assert "00000001 is damaged; going back to the beginning" in said
 
 
 def test_a_run_without_a_checkpoint_begins_again(tmp_path):
@@ -228,17 +250,15 @@ def test_what_was_written_after_the_checkpoint_is_taken_back(tmp_path):
     saved.log("train", score=3)  # the lost rounds: a line of the curve, half a line, a table, half a table
     with open(tmp_path / "curve.jsonl", "a") as file:
         file.write('{"kind": "tr')
-    for name in ("00000003.parquet", "00000004.parquet.part"):
+    for name in ("00000003.parquet", ".00000004.parquet.part"):
         (tmp_path / "completions" / name).write_bytes(b"half")
     (tmp_path / "checkpoints" / ".00000003.part").mkdir()
     run = loaded(tmp_path)
     assert run.clock == 2 and run.curve == saved.curve[:2]
+    assert names(tmp_path / "checkpoints") == ["00000001", "00000002"]
     lines = (tmp_path / "curve.jsonl").read_text().splitlines()
     assert [json.loads(line) for line in lines] == run.curve
     assert names(tmp_path / "completions") == ["00000001.parquet", "00000002.parquet"]
-    run.clock = 3
-    run.save(state(3))  # the half checkpoint is not in the way
-    assert names(tmp_path / "checkpoints") == ["00000002", "00000003"]
 
 
 def test_going_on_after_a_resume_writes_the_same_curve(tmp_path):

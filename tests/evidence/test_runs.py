@@ -1,5 +1,6 @@
 """Many runs at once: what dies is resumed, what fails is kept, what is there is reused."""
 
+import errno
 import json
 import math
 import sys
@@ -7,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import safetensors.torch
 
-from frugal.core.errors import BadRun, MissingExtra, RunFailed
+from frugal.core.errors import BadRun, CannotWrite, MissingExtra, RunFailed
 from frugal.core.recipe import Frozen
 from frugal.evidence.runs import Job, bring_to_end, curve, failures, run_all
 from frugal.language.tasks.modchain import ModChain
@@ -74,6 +76,31 @@ def test_a_run_that_fails_is_kept_as_failed_and_is_not_run_again(tmp_path):
     run_all([broken, plain], processes=1)
     with pytest.raises(RunFailed, match=r"every run failed; grpo.*no finite number"):
         run_all([broken], processes=1)
+
+
+def test_a_disk_that_is_full_is_no_failed_seed(tmp_path, monkeypatch):
+    here, plain = job(tmp_path / "a"), job(tmp_path / "b")
+
+    def no_space(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(safetensors.torch, "save_file", no_space)
+    with pytest.raises(CannotWrite, match=r"No space left on device.*make room"):
+        bring_to_end(here)
+    monkeypatch.undo()
+    assert failures([here]) == {}
+    bring_to_end(here)
+    bring_to_end(plain)
+    assert without_seconds(here.out) == without_seconds(plain.out) != []
+
+
+def test_a_curve_is_read_without_the_line_that_is_being_written(tmp_path):
+    bring_to_end(job(tmp_path))
+    here = job(tmp_path).out
+    whole = curve(here, "train")
+    text = (here / "curve.jsonl").read_text()
+    (here / "curve.jsonl").write_text(text + '{"kind": "tr')
+    assert curve(here, "train") == whole != []
 
 
 def test_a_mistake_stops_everything_with_its_message(tmp_path):

@@ -6,9 +6,12 @@ from dataclasses import dataclass
 import pytest
 import torch
 
+from benchmarks import kills
 from frugal.core.errors import RunFailed
 from frugal.core.recipe import Patch
-from frugal.language import grpo
+from frugal.core.run import Run
+from frugal.language import grpo, loop
+from frugal.language.evaluate import Evaluation
 from tests.language.tinyrun import Letters, gradients, launch, policy, weights
 
 SMALL = {"prompts": 2, "group": 4, "lr": 1e-2}
@@ -62,6 +65,17 @@ def test_three_rounds_in_a_row_stop_it_and_name_the_part(tmp_path):
     with pytest.raises(RunFailed, match=r"credit\.bonus\.wrong was NaN or infinite for 3 rounds .* after 32 samples"):
         launch(recipe, Letters(), net, samples=64, out=tmp_path)
     assert len(list((tmp_path / "broken").iterdir())) == 3 and weights(net).isfinite().all()
+
+
+def test_rounds_before_a_resume_count(tmp_path):
+    recipe = grpo(**SMALL) + broken("credit.bonus", float("nan"), range(1, 9))
+    with kills.checkpoints_every_other_round(), pytest.raises(RunFailed, match="after 32 samples"):
+        launch(recipe, Letters(), policy(), samples=64, out=tmp_path)
+    run, task = Run(64, out=tmp_path), Letters()
+    run.load()
+    assert run.clock == 2, "after one good round and one bad one"
+    with pytest.raises(RunFailed, match="for 3 rounds in a row, the last after 32 samples"):
+        loop.train(recipe, task, policy(), run, Evaluation(task, task.max_tokens, 1, problems=2, k=1))
 
 
 def test_a_gradient_that_overflows_is_named_as_such():
