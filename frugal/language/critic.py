@@ -1,4 +1,4 @@
-"""A critic at work: the value network of `ppo`."""
+"""Value networks: a policy's body with a scalar head, and the critic of `ppo` at work."""
 
 from __future__ import annotations
 
@@ -19,17 +19,21 @@ from .rows import Rows
 WHOLE = sys.maxsize  # tokens of one pass: all that a process has
 
 
+def with_value_head(body: Policy) -> tuple[torch.nn.Linear, Optimiser]:
+    """A scalar head on the states of `body`, zero at first, and the optimiser of both; the language head stays out."""
+    head = torch.nn.Linear(body.head.weight.shape[1], 1, dtype=body.head.weight.dtype)
+    torch.nn.init.zeros_(head.weight), torch.nn.init.zeros_(head.bias)
+    language_head = {id(p) for p in body.head.parameters()} - {id(p) for p in body.backbone.parameters()}
+    net = {name: p for name, p in body.trainable().items() if id(p) not in language_head}
+    return head, Optimiser(net | {f"value.{name}": p for name, p in head.named_parameters()})
+
+
 class LiveCritic:
     """A critic at work; its head starts at zero, so that the first advantages are plain returns."""
 
     def __init__(self, chosen: Critic, body: Policy):
         self.chosen, self.body = chosen, body
-        self.head = torch.nn.Linear(body.head.weight.shape[1], 1)
-        torch.nn.init.zeros_(self.head.weight), torch.nn.init.zeros_(self.head.bias)
-        head = {f"value.{name}": p for name, p in self.head.named_parameters()}
-        language_head = {id(p) for p in body.head.parameters()} - {id(p) for p in body.backbone.parameters()}
-        self.net = {n: p for n, p in body.trainable().items() if id(p) not in language_head} | head
-        self.optimiser = Optimiser(self.net)
+        self.head, self.optimiser = with_value_head(body)
 
     def __call__(self, r: Tensor, rows: Rows) -> Tensor:
         v = self.values(rows)
