@@ -50,7 +50,8 @@ class Live:
                 part.learn(batch)
 
     def report(self) -> dict[str, float]:
-        """{path: mean output since the last report}: the share that a mask kept, the mean of a weight or reward."""
+        """{path: mean output since the last report}: the share that a mask kept, the mean of a weight or reward, the
+        number of rows that an owner of a union added."""
         means = {path: self._sums[path] / n for path, n in self._counts.items() if n}
         self._sums.clear()
         self._counts.clear()
@@ -78,14 +79,14 @@ class Live:
         return self._layers[path]
 
     def _note(self, path: str, value: Any, where: Any) -> None:
-        if isinstance(value, (int, float)):
-            self._sums[path] += value
-            self._counts[path] += 1
         if not hasattr(value, "detach"):
+            self._sums[path] += len(value) if hasattr(value, "__len__") else value or 0
+            self._counts[path] += 1
             return
         value = value.detach().float()
         if where is not None and where.shape == value.shape:
             value = value[where]
+        value = value[value != float("-inf")]  # log-weights of what is never drawn
         self._sums[path] += float(value.sum())
         self._counts[path] += value.numel()
 

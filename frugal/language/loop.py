@@ -130,9 +130,12 @@ def gather(p: Live, pool: list[Problem], sampler: Sampler, s: Settings, run: Run
         rows = p.collect(asks, sampler, run.rng("collect", attempt))
         rows = judge(sampler.task, sampler.net, rows, run.ledger)
         for k in itertools.count():
-            extras = [extra for extra in p.extra(rows, k) if extra.asks or extra.ready is not None]
+            extras = [extra for extra in p.extra(rows, k) if extra]
             if not extras:
                 break
+            dropped = [extra.drop for extra in extras if extra.drop is not None]
+            if dropped:
+                rows = rows.take(~torch.stack(dropped).any(0))
             for which, extra in enumerate(extras):
                 if extra.asks:
                     rows = rows + sampler(extra.asks, run.rng("extra", attempt, k, which))

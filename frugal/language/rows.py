@@ -27,10 +27,18 @@ class Ask:
 
 @dataclass(frozen=True)
 class Extra:
-    """What a `start.extra` part wants added to the round: rows to sample, and rows that need no sampling."""
+    """What a `start.extra` part wants of the round: rows to sample, rows that need no sampling, rows to leave out."""
 
     asks: Sequence[Ask] = ()
     ready: Rows | None = None
+    drop: Tensor | None = None  # [B] bool, of the rows that it was shown; they stay charged
+
+    def __len__(self) -> int:
+        """How many rows it adds."""
+        return sum(ask.n for ask in self.asks) + (0 if self.ready is None else len(self.ready))
+
+    def __bool__(self) -> bool:
+        return len(self) > 0 or self.drop is not None
 
 
 @dataclass(frozen=True)

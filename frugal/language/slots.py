@@ -16,7 +16,9 @@ SLOTS: dict[str, One | Many] = {
     # start: what an episode begins from
     "start.pick": Many("sum", "(pool[N] of problems) -> log-weights[N]; drawn without replacement"),
     "start.state": One("(problem, rng) -> Start(prompt, prefix)"),
-    "start.extra": Many("union", "(rows[B], k) -> Extra(asks, ready rows); k counts the times asked this round"),
+    "start.extra": Many(
+        "union", "(rows[B], k) -> Extra(asks, ready rows, drop[B]); k counts the times asked this round"
+    ),
     "start.keep": Many("all", "(score[B], rows[B]) -> bool[G]; rejected groups are charged and refilled"),
     # act: how tokens are chosen while collecting
     "act.temperature": Many("product", "(logits[B,V], t) -> factor on the temperature, scalar or [B]"),

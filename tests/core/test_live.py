@@ -152,6 +152,18 @@ def test_the_note_of_a_pair_is_its_first():
     assert noted == [("x", "y", None), ("x", 1.0, None)]
 
 
+def test_the_note_of_a_union_is_the_number_of_rows_added():
+    p = live(patch("a", add={"update.extra": Gives([7, 8])}), patch("b", add={"update.extra": Gives(None)}))
+    p.extra(None), p.extra(None)
+    assert p.report() == {"update.extra.a": 2.0, "update.extra.b": 0.0}
+
+
+def test_the_note_of_log_weights_leaves_out_what_is_never_drawn():
+    p = live(patch("a", add={"credit.rewards": Gives((float("-inf"), 1.0, 2.0))}))
+    p.rewards(None)
+    assert p.report() == {"credit.rewards.a": 1.5}
+
+
 # -- memory ---------------------------------------------------------------------------------------------------
 
 STATEFUL = [
