@@ -6,12 +6,15 @@ from collections.abc import Callable, Mapping
 
 from ...core.errors import UnknownName
 from .addtrace import AddTrace
+from .cipher import Cipher
 from .countdown import Countdown
 from .modchain import ModChain
 from .task import Problem, Split, Task, TinyTask
 from .two_mode import TwoMode
 
-BUILT_IN: Mapping[str, Callable[[], TinyTask]] = {task.name: task for task in (ModChain, AddTrace, Countdown, TwoMode)}
+BUILT_IN: Mapping[str, Callable[..., TinyTask]] = {
+    task.name: task for task in (ModChain, AddTrace, Countdown, TwoMode, Cipher)
+}
 
 
 def built_in(name: str) -> TinyTask:

@@ -71,6 +71,12 @@ def _columns(left: int, right: int) -> str:
     return ",".join(f"{a}{b}" for a, b in zip(str(left), str(right), strict=True)) + "="
 
 
+def _problem(left: int, right: int) -> Problem:
+    digits = len(str(left))
+    columns = trace(left, right, digits, 0.0, Random()).partition("=")[0]
+    return Problem(_columns(left, right), str(left + right), float(digits), {"solution": columns})
+
+
 @cache
 def _pools(task: AddTrace) -> dict[Split, tuple[Problem, ...]]:
     random = Random(f"addtrace {task.digits} {task.seed}")
@@ -81,7 +87,7 @@ def _pools(task: AddTrace) -> dict[Split, tuple[Problem, ...]]:
         drawn: dict[tuple[int, int], None] = {}
         while len(drawn) < min(test + train, (highest - lowest + 1) ** 2):
             drawn[random.randint(lowest, highest), random.randint(lowest, highest)] = None
-        made = [Problem(_columns(left, right), str(left + right), float(digits)) for left, right in drawn]
+        made = [_problem(left, right) for left, right in drawn]
         pools["test"] += made[:test]
         pools["train"] += islice(cycle(made[test:]), train)  # there are only a hundred sums of one digit
     return {split: tuple(pool) for split, pool in pools.items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 from typing import Any
 
@@ -19,7 +20,7 @@ from .watched import Watched
 def find_task(name: str, reward: str | None = None) -> Task:
     """The task behind a name:
 
-    - ``modchain``: built in
+    - ``modchain``: built in, or with options ``addtrace(digits=4)``
     - ``reasoning:products``: a generator of reasoning-gym, or with options ``reasoning:products(max_digits=3)``
     - ``problems.jsonl`` or ``data:openai/gsm8k``, with `reward` as ``file.py:function``, or ``code``: programs
       that have to pass the tests of a row
@@ -46,9 +47,17 @@ def find_task(name: str, reward: str | None = None) -> Task:
         return Reasoning(dataset, Frozen(arguments(inside.removesuffix(")"), name, name.find("(") + 1)[0]))
     if kind.endswith(".py") and rest:
         return _own(name)
-    if name not in BUILT_IN:
-        raise UnknownName("task", name, [*BUILT_IN, "reasoning:products", "problems.jsonl", "my_task.py:MyTask"])
-    return BUILT_IN[name]()
+    plain, _, inside = name.partition("(")
+    if plain not in BUILT_IN:
+        raise UnknownName("task", plain, [*BUILT_IN, "reasoning:products", "problems.jsonl", "my_task.py:MyTask"])
+    options = arguments(inside.removesuffix(")"), name, len(plain) + 1)[0]
+    known = [f.name for f in dataclasses.fields(BUILT_IN[plain])]  # type: ignore[arg-type]
+    for option, value in options.items():
+        if option not in known:
+            raise UnknownName(f"option of {plain}", option, known)
+        if type(value) is not int:
+            raise BadTask(f"{name}: {option}={value!r}; give a whole number")
+    return BUILT_IN[plain](**options)
 
 
 def _own(address: str) -> Task:

@@ -78,14 +78,17 @@ class ModChain:
 
 def _problem(chain: str) -> Problem:
     answers = [trace(chain, order)[-1] for order in ORDERS]
-    return Problem(f"{chain}=", answers[0], float(sum(answer != answers[0] for answer in answers)))
+    wrong = sum(answer != answers[0] for answer in answers)
+    return Problem(f"{chain}=", answers[0], float(wrong), {"solution": "=".join(trace(chain)[:-1])})
 
 
 @cache
 def _pools(task: ModChain) -> dict[Split, tuple[Problem, ...]]:
     random = Random(f"modchain {task.operands} {task.seed}")
     drawn: dict[str, Problem] = {}
-    while len(drawn) < task.train + task.test:
+    for _ in range(10 * (task.train + task.test)):  # many more than it takes, unless there are few such chains
+        if len(drawn) == task.train + task.test:
+            break
         problem = _problem(draw_chain(task.operands, random))
         if problem.difficulty:
             drawn[str(problem.prompt)] = problem

@@ -5,7 +5,9 @@ Optional, where a task has them:
 - ``demonstrate(problem, random) -> str``: a response worth imitating (``random`` is a `random.Random`), for `sft`;
 - ``reply(problem, turns) -> str | None``: the environment's next message after the policy's turns so far (list of
   str), None when the episode is over; makes the task a multi-turn one;
-- ``model``: the name of the model that `frugal run` takes when the user names none.
+- ``model``: the name of the model that `frugal run` takes when the user names none;
+- in the columns of a problem ``solution``, the text of a right way to the answer, and ``hints``, texts of growing help:
+  for methods that help with problems beyond reach.
 """
 
 from __future__ import annotations

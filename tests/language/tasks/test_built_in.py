@@ -7,13 +7,15 @@ from random import Random
 import pytest
 import torch
 
-from frugal.core.errors import UnknownName
+from frugal.core.errors import BadTask, UnknownName
 from frugal.language.tasks import BUILT_IN, Problem, Task, built_in
+from frugal.language.tasks.cipher import CODE
 from frugal.language.tasks.countdown import value
-from frugal.language.tasks.modchain import trace
+from frugal.language.tasks.find import find_task
+from frugal.language.tasks.modchain import ModChain, trace
 from frugal.language.tiny import TEACHERS, accuracy, character_tokenizer, load_tiny, metadata, warm_start
 
-NAMES = ["addtrace", "countdown", "modchain", "two-mode"]
+NAMES = ["addtrace", "cipher", "countdown", "modchain", "two-mode"]
 CHAIN = Problem("7+5*2=", "7")
 CASES = {  # problem, right completions, wrong or malformed ones
     "modchain": (
@@ -31,6 +33,12 @@ CASES = {  # problem, right completions, wrong or malformed ones
         ["c7+2*3", "g2*3+7", "a7+3*2", "g3*2+7"],
         ["7+2*3", "c7+2+2+2", "c7+3*3-3", "c6+7", "c13", "c(7+2*3)", "c7+2**3", "c7+2*3 ", "c-1+14", "c7+", "", "c",
          "c__import__('os')", "c7+2*\u0663", "c" + "9*" * 500 + "9", "j7+2*3", "c7+2*3=13"],
+    ),
+    "cipher": (
+        Problem("kambqtce=", "63116670"),
+        ["63116670=63116670", "=63116670", "00000000=63116670"],
+        ["63116670", "63116670=", "63116670=6311667", "63116670=63116670 ", "=63116670=", "=63116671", "",
+         "=6311667\u0661"],
     ),
     "two-mode": (
         CHAIN,
@@ -66,6 +74,36 @@ def test_pools(task: Task) -> None:
     assert task.problems("train") == train and task.problems("test") == test
 
 
+def test_words_with_many_unknown_letters() -> None:
+    """Each is right in 35% of the demonstrations: 0.35^7 and 0.35^8, so about 1.8 of 4096 are."""
+    task, random = find_task("cipher(unknown=7)"), Random(0)
+    pool = task.problems("train")
+    assert [sum(p.difficulty == n for p in pool) for n in (7, 8)] == [2048, 2048]
+    for problem in pool[::100]:
+        assert sum(letter in "klmnopqrst" for letter in problem.prompt) == problem.difficulty
+    assert sum(task.score(pool, [task.demonstrate(p, random) for p in pool])) < 10
+    assert all(right != wrong for right, wrong in CODE.values()) and len(CODE) == 20
+
+
+@pytest.mark.parametrize("name", ["addtrace", "cipher", "modchain"])
+def test_solutions_lead_to_the_answer(name: str) -> None:
+    """With the answer behind it a solution is right; alone it is no response."""
+    task = built_in(name)
+    pool = task.problems("test")
+    assert set(task.score(pool, [f"{p.columns['solution']}={p.reference}" for p in pool])) == {1.0}
+    assert set(task.score(pool, [p.columns["solution"] for p in pool])) == {0.0}
+
+
+def test_options() -> None:
+    assert find_task("modchain(operands=5, seed=1)") == ModChain(operands=5, seed=1)
+    with pytest.raises(UnknownName, match="digits"):
+        find_task("addtrace(digit=4)")
+    with pytest.raises(BadTask, match="whole number"):
+        find_task("addtrace(digits='four')")
+    with pytest.raises(BadTask, match="1 to 8"):
+        find_task("cipher(unknown=9)")
+
+
 def test_countdown_holds_out_every_order_of_its_test_numbers() -> None:
     task = built_in("countdown")
     assert {p.reference for p in task.problems("train")}.isdisjoint(p.reference for p in task.problems("test"))
@@ -88,7 +126,8 @@ def test_values_by_hand() -> None:
 
 # The share of right demonstrations is part of each task's design; 4096 draws leave a standard error below 0.008.
 @pytest.mark.parametrize(
-    ("name", "share"), [("addtrace", 0.458), ("countdown", 0.6), ("modchain", 0.46), ("two-mode", 1.0)]
+    ("name", "share"),
+    [("addtrace", 0.458), ("cipher", 0.067), ("countdown", 0.6), ("modchain", 0.46), ("two-mode", 1.0)],
 )
 def test_demonstrations(name: str, share: float) -> None:
     task, random = built_in(name), Random(0)
