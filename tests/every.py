@@ -21,9 +21,14 @@ def base_of(slug: str) -> str:
     return getattr(module(slug), "BASE", "grpo")
 
 
-def weights_after(recipe: Recipe | str, seed: int = 0, rounds: int = 2) -> torch.Tensor:
+def task_of(slug: str) -> str:
+    """The task on which a method acts within two rounds: modchain, unless its file names another one."""
+    return getattr(module(slug), "TASK", "modchain")
+
+
+def weights_after(recipe: Recipe | str, seed: int = 0, rounds: int = 2, task: str = "modchain") -> torch.Tensor:
     """All weights after a run of two rounds of 4 prompts x 8 responses on the shipped model, as one vector."""
-    run = frugal.run(recipe, "modchain", samples=32 * rounds, seed=seed, evaluations=1, eval_problems=4, threads=1)
+    run = frugal.run(recipe, task, samples=32 * rounds, seed=seed, evaluations=1, eval_problems=4, threads=1)
     return torch.cat([p.detach().flatten() for p in run.net.model.parameters()])
 
 

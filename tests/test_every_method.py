@@ -12,7 +12,7 @@ import frugal
 from frugal.catalogue.index import cards
 from frugal.core.recipe import Patch
 from frugal.registry import find, recipe
-from tests.every import LANGUAGE, base_of, module, small, weights_after
+from tests.every import LANGUAGE, base_of, module, small, task_of, weights_after
 from tests.language.tinyrun import listening
 
 slugs = pytest.mark.parametrize("slug", sorted(LANGUAGE))
@@ -77,15 +77,16 @@ def test_text_round_trip(slug):
 @slugs
 def test_repeats_bit_for_bit_and_leaks_nothing_between_seeds(slug):
     chosen = recipe(on_base(slug))
-    first, other, again = (weights_after(chosen, seed) for seed in (0, 1, 0))
+    first, other, again = (weights_after(chosen, seed, task=task_of(slug)) for seed in (0, 1, 0))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
 
 
 @slugs
 def test_has_an_effect(slug):
-    options = texts(slug, "VISIBLE") or ""
-    assert not torch.equal(weights_after(on_base(slug, options)), weights_after(small(base_of(slug))))
+    options, task = texts(slug, "VISIBLE") or "", task_of(slug)
+    plain = weights_after(small(base_of(slug)), task=task)
+    assert not torch.equal(weights_after(on_base(slug, options), task=task), plain)
 
 
 @slugs
@@ -93,8 +94,9 @@ def test_is_its_base_at_the_neutral_value(slug):
     options = texts(slug, "NEUTRAL")
     if options is None:
         pytest.skip("no neutral value")
-    neutral = recipe(on_base(slug, options))
-    assert torch.equal(weights_after(neutral), weights_after(listening(recipe(small(base_of(slug))), neutral)))
+    neutral, task = recipe(on_base(slug, options)), task_of(slug)
+    plain = listening(recipe(small(base_of(slug))), neutral)
+    assert torch.equal(weights_after(neutral, task=task), weights_after(plain, task=task))
 
 
 @slugs
