@@ -1,0 +1,13 @@
+"""Words of 7 or 8 unknown letters, solved once in thousands of times, and once in eight with 3/4 of the solution."""
+
+from frugal.evidence.experiment import Experiment
+
+EXPERIMENT = Experiment(
+    question="Does the least helped success of four charged retries bring within reach what GRPO never solves?",
+    arms=("grpo", "grpo+scaf-grpo", "grpo+ghpo"),
+    task="cipher(unknown=7)",
+    samples=5120,
+    expected="AIME24 pass@1 44.3% higher than GRPO, relative, with 7B",
+    rests_on="final",
+    search={"lr": (2e-4, 4e-4, 8e-4)},
+)
