@@ -65,7 +65,7 @@ class LiveCritic:
         self.optimiser.load_state_dict(state)
 
     def trainable(self) -> dict[str, torch.nn.Parameter]:
-        return self.net
+        return self.optimiser.parameters
 
     def columns(self, rows: Rows, wanted: Mapping[str, Column]) -> Now:
         """V where a policy says log-probabilities, so that it is shared out and trained as a policy is."""
