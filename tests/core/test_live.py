@@ -159,9 +159,9 @@ def test_the_note_of_a_union_is_the_number_of_rows_added():
 
 
 def test_the_note_of_log_weights_leaves_out_what_is_never_drawn():
-    p = live(patch("a", add={"credit.rewards": Gives((float("-inf"), 1.0, 2.0))}))
-    p.rewards(None)
-    assert p.report() == {"credit.rewards.a": 1.5}
+    p = live(patch("a", add={"update.weights": Gives((float("-inf"), 1.0, 2.0))}))
+    p.weights(None)
+    assert p.report() == {"update.weights.a": 1.5}
 
 
 # -- memory ---------------------------------------------------------------------------------------------------
