@@ -58,26 +58,28 @@ class LiveNearHalf:
     def __init__(self, chosen: NearHalf, run: Any):
         from frugal.language.critic import with_value_head
 
-        self.chosen, self.run, self.body, self.calls = chosen, run, run.net.copy(), 0
+        self.chosen, self.run, self.body = chosen, run, run.net.copy()
         self.head, self.optimiser = with_value_head(self.body)
 
     def __call__(self, pool: Sequence[Problem]) -> Tensor:
         """Log-weights [N]. With k = 1 all candidates are chosen, and drawing them is left to the loop."""
         if self.chosen.k == 1:
             return torch.zeros(len(pool))
-        m, self.calls = self.run.settings.prompts, self.calls + 1  # a round that rejects groups asks again
-        among = torch.randperm(len(pool), generator=self.run.rng("pcl", self.calls))[: self.chosen.k * m]
+        m = self.run.settings.prompts
+        rng = self.run.rng("pcl", self.run.ledger.samples)  # others, when a round that rejects groups asks again
+        among = torch.randperm(len(pool), generator=rng)[: self.chosen.k * m]
         with torch.no_grad():
-            value = self.value([self.run.net.encode(pool[i].prompt) for i in among.tolist()])
+            value = self.value(self.run.net.encode_all([pool[i].prompt for i in among.tolist()]))
         return torch.full((len(pool),), -math.inf).index_fill(0, among[self.chosen.nearest(value, m)], 0.0)
 
     def value(self, prompts: Sequence[tuple[int, ...]]) -> Tensor:
         """V of prompts given as token ids. [n]"""
-        return self.head(self.body.prefill(prompts)[0])[:, 0].float()
+        last, _ = self.body.body.decode(prompts, torch.arange(len(prompts)), 1)
+        return self.head(last)[:, 0].float()
 
     def learn(self, rows: Rows) -> None:
         """One step towards the mean score of each prompt's sampled responses."""
-        self.calls, sampled = 0, rows.take(rows.sampled)
+        sampled = rows.take(rows.sampled)
         prompts = list(dict.fromkeys(sampled.prompts))
         index = torch.tensor([prompts.index(prompt) for prompt in sampled.prompts])
         mean = per_group(maths.group_mean_std(sampled.score, index, sampled.counts)[0], index).float()
@@ -96,4 +98,4 @@ def pcl(k: int = 4, tau: float = 0.5, lr: float | None = None) -> Patch:
     """Prompt curriculum learning: of `k` times as many candidates, the prompts of predicted score nearest to `tau`."""
     if k < 1 or (lr is not None and lr <= 0):
         raise BadRecipe(f"pcl(k={k}, lr={lr}): give k of 1 or more, and a rate above 0 or None")
-    return Patch(add={"start.pick": NearHalf(k, tau, lr)})
+    return Patch(add={"start.pick": NearHalf(k, tau, lr)}, reads=("group",))  # a group tells a prompt's mean score
