@@ -235,6 +235,7 @@ def test_two_processes_leave_behind_what_one_does(alone, tmp_path):
     assert torch.equal(first, second), "the processes have the same weights bit for bit"
     assert len(curve) == len(other) == len(wanted[0])
     before, after = (json.loads((where / "run.json").read_text()) for where in (folder, out))
+    assert before.pop("sha256") != after.pop("sha256")
     assert (before.pop("processes"), after.pop("processes")) == (1, 2) and before == after
 
 
