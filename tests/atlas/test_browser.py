@@ -193,12 +193,18 @@ def test_a_phone_needs_no_sideways_scrolling(browser, path, pixels):
 
 
 def test_commands_can_be_copied(browser):
+    from selenium.webdriver.support.ui import WebDriverWait
+
     browser.open("system/ead.html")
     origin = {"permissions": ["clipboardReadWrite", "clipboardSanitizedWrite"]}
     browser.driver.execute_cdp_cmd("Browser.grantPermissions", origin)
-    button = browser.find(".command .copy")
-    button.click()
-    assert re.match("Copied|Selected", button.text)
+    browser.do(
+        "window.said = []; const b = document.querySelector('.command .copy');"
+        "new MutationObserver(() => said.push(b.textContent)).observe(b, {childList: true})"
+    )  # it says so for a moment only
+    browser.find(".command .copy").click()
+    WebDriverWait(browser.driver, 20).until(lambda _: browser.do("return said.length"))
+    assert re.match("Copied|Selected", browser.do("return said[0]"))
 
 
 def test_curves_are_drawn_in_both_schemes(browser):
