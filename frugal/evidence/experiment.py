@@ -22,7 +22,7 @@ from frugal.core.run import write
 from frugal.core.text import import_file
 from frugal.registry import find, recipe
 
-from .compare import METRIC, plan, summarise
+from .compare import METRIC, folder, plan, summarise
 from .runs import Job, run_all
 
 CHECKOUT = Path(__file__).parents[2]
@@ -76,14 +76,15 @@ def prove(
 ) -> dict[str, Any]:
     """Run the experiment of `slug` and return its result; at full scale, commit-ready in ``results/<domain>/``.
 
-    Finished runs of the same code in ``runs/prove/`` are reused, unfinished ones resumed.
+    Finished runs of the same code in ``runs/prove/`` are reused, also those of another method's experiment (a baseline
+    and its tuning are run once a task); unfinished ones are resumed.
     """
     experiment, path = load(slug, root), experiments(root)[slug]
     samples = experiment.samples if scale == "full" else min(SMOKE["samples"], experiment.samples)
     n = seeds or (experiment.seeds if scale == "full" else SMOKE["seeds"])
-    out = root / "runs" / ("prove" if scale == "full" else "smoke") / slug
+    out = root / "runs" / ("prove" if scale == "full" else "smoke") / place(experiment, samples)
     began, run = time.time(), partial(run_all, processes=processes, watch=watch, ray=ray)
-    arms, tuning = tune(experiment, samples, out / "tuning", run)
+    arms, tuning = tune(experiment, samples, out, run)
     jobs = plan(experiment.task, arms, samples, n, out, dict(experiment.options))
     run(jobs)
     summary = summarise(jobs, experiment.metric, experiment.larger_is_better)
@@ -115,6 +116,12 @@ def prove(
         write(target, json.dumps(result, indent=1))
         draw(summary, target.with_suffix(".png"))
     return result
+
+
+def place(experiment: Experiment, samples: int) -> str:
+    """The folder of all runs on one task, with one budget and the same options."""
+    options = (f"{k}={v}" for k, v in sorted(experiment.options.items()))
+    return folder("-".join([experiment.task, str(samples), *options]))
 
 
 def tune(

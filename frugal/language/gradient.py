@@ -39,7 +39,10 @@ def accumulate(
     the derivative is 0 everywhere, as in a group without spread, do not pass through the model at all.
     Of several processes each does so with its own pieces, and all have the whole gradient in the end.
     """
-    pieces, known = split(mini, micro_tokens), known and not columns
+    known = known and not columns
+    pieces = split(
+        mini, micro_tokens // 8 if known else micro_tokens
+    )  # each passes once if known, so small ones are free
     if len(pieces) == parallel.size == 1 and not known:
         loss = objective(net.columns(mini, columns))
         loss.backward()

@@ -31,13 +31,14 @@ from .tasks.task import Problem, Task
 SMALL_MODEL = 10_000_000  # parameters; the learning rate below it and above it was tuned (docs/log.md)
 
 
-def train(recipe: Recipe, task: Task, net: Policy, run: Run, evaluation: Evaluation, micro_tokens: int = 4096) -> None:
+def train(recipe: Recipe, task: Task, net: Policy, run: Run, evaluation: Evaluation, micro_tokens: int = 0) -> None:
     """Train `net` on `task` until the run's budget is spent, from where the run stands.
 
-    `micro_tokens` bounds the tokens of one forward and backward pass; it changes memory, not the result.
+    `micro_tokens` bounds the tokens of one forward and backward pass (0: by the model's size); it changes memory, not
+    the result.
     """
     recipe.check()
-    columns = columns_by_view(recipe)
+    columns, micro_tokens = columns_by_view(recipe), micro_tokens or net.micro_tokens
     pool, spent, run.net = list(task.problems("train")), run.ledger, net
     if "ref" in columns:
         net.freeze_reference()
@@ -76,6 +77,7 @@ def train(recipe: Recipe, task: Task, net: Policy, run: Run, evaluation: Evaluat
 
             # learn
             for mini, fresh in minibatches(learning, s, run):
+                known = net.exact and fresh and bool((mini.drawn & (mini.group <= newest)).all())
 
                 def objective(now: Now, mini: Rows = mini, fresh: bool = fresh) -> Tensor:
                     new = fresh & (mini.group <= newest)[:, None]
@@ -87,9 +89,11 @@ def train(recipe: Recipe, task: Task, net: Policy, run: Run, evaluation: Evaluat
                     )
                     outside = (ratio < bounds[0]) | (ratio > bounds[1])
                     steps.append({"clipped": float(maths.masked_mean(outside.float(), use))})
+                    if fresh and not net.exact:  # what training says of the tokens beside what sampling said
+                        apart = (now.logp.detach() - mini.old).abs()
+                        steps[-1]["mismatch"] = float(maths.masked_mean(apart, use & new))
                     return maths.loss_mean(loss, use, s.mean, mini.limit)
 
-                known = fresh and bool((mini.drawn & (mini.group <= newest)).all())
                 loss = accumulate(net, mini, columns.get("now", {}), objective, micro_tokens, known)
                 norm = optimiser.step(s.lr)
                 steps[-1] |= {"loss": loss, "grad_norm": norm}

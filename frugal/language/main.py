@@ -42,7 +42,7 @@ class Options:
     evaluations: int = 10
     eval_problems: int = 64
     eval_k: int = 4
-    micro_tokens: int = 4096
+    micro_tokens: int = 0  # of one forward and backward pass; 0: what takes a few GB
     threads: int = 0  # 0: what torch takes; part of what makes a run repeatable
     trust_remote_code: bool = False
 

@@ -26,6 +26,7 @@ from .rows import Rows
 Column = Callable[[Tensor, Tensor, Tensor], Tensor]  # (logits[n,V], token[n], hidden[n,D]) -> [n,...]
 
 CHUNK_FLOATS = 2**25  # logits that exist at once: 128 MB in float32
+STATES = 2**26  # tokens x layers x width of one forward and backward pass, which takes a dozen times as many floats
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,16 @@ class Policy:
     @property
     def size(self) -> int:
         return sum(p.numel() for p in self.model.parameters())
+
+    @property
+    def exact(self) -> bool:
+        """Whether sampling and training say the same to rounding in float32; in half precision they do not."""
+        return self.head.weight.dtype == torch.float32
+
+    @property
+    def micro_tokens(self) -> int:
+        """Tokens of one forward and backward pass where memory has to be bounded."""
+        return max(STATES // (self.backbone.config.num_hidden_layers * self.backbone.config.hidden_size), 1)
 
     def trainable(self) -> dict[str, torch.nn.Parameter]:
         return {name: p for name, p in self.model.named_parameters() if p.requires_grad}

@@ -28,8 +28,9 @@ def describe(batch: Rows, steps: list[dict[str, float]]) -> dict[str, Any]:
         "entropy": -float(maths.masked_mean(batch.old, batch.use)),
         "groups": len(batch.group.unique()),
     }
-    for name in steps[0] if steps else ():
-        line[name] = sum(step[name] for step in steps) / len(steps)
+    for name in dict.fromkeys(name for step in steps for name in step):
+        values = [step[name] for step in steps if name in step]
+        line[name] = sum(values) / len(values)
     return line
 
 

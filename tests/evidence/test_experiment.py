@@ -61,14 +61,18 @@ def test_a_result_holds_all_that_made_it(root):
     assert len(result["grid"]) == 3 and [len(arm["curves"]) for arm in result["arms"]] == [3, 3]
     assert all(f"grpo(prompts=2, group=4, lr={lr})" in result["tuning"] for lr in (0.0001, 0.01))
     assert "8 runs" in result["tuning"]
-    seeds = (
-        {p.name for p in (root / "runs/prove/ead").glob("grpo*/*")},
-        {p.name for p in (root / "runs/prove/ead/tuning").glob("*/*")},
-    )
-    assert seeds == ({"seed-0", "seed-1", "seed-2"}, {"seed-100", "seed-101"})
-    stamps = {p: p.stat().st_mtime_ns for p in root.rglob("curve.jsonl")}
-    prove("ead", processes=2, root=root)
-    assert stamps == {p: p.stat().st_mtime_ns for p in root.rglob("curve.jsonl")}
+    runs = stamps(root)
+    assert len(runs) == 2 * (2 * 2 + 3) and {p.parent.name for p in runs} == {f"seed-{s}" for s in (0, 1, 2, 100, 101)}
+
+    (root / "experiments/language/capo.py").write_text(SMALL.replace("ead", "capo"))
+    prove("capo", processes=2, root=root)
+    assert runs.items() <= stamps(root).items(), "a run is made again"
+    assert len(stamps(root)) == len(runs) + 2 * 2 + 3, "the baseline is run for each"
+
+
+def stamps(root):
+    """{curve: when it was written last} of all runs."""
+    return {p: p.stat().st_mtime_ns for p in root.rglob("curve.jsonl")}
 
 
 def test_smoke_commits_nothing(root):
