@@ -18,6 +18,7 @@ from frugal.core.live import Live, NotFinite
 from frugal.core.optimiser import Optimiser
 from frugal.core.recipe import Recipe
 from frugal.core.run import Run
+from frugal.core.schedule import Schedule
 
 from .evaluate import Evaluation
 from .gradient import accumulate, look_again
@@ -179,7 +180,11 @@ def minibatches(batch: Rows, s: Settings, run: Run) -> Iterator[tuple[Rows, bool
 def settled(settings: Settings, limit: int, net: Policy) -> Settings:
     """The settings with what was left to the task (`limit`, the longest response) and to the model (`lr`)."""
     lr = settings.lr if settings.lr is not None else 4e-4 if net.size < SMALL_MODEL else 1e-5
-    return replace(settings, lr=lr, max_tokens=settings.max_tokens or limit)
+    cap = 1.0 if settings.max_tokens is None else settings.max_tokens
+    ends = (cap.start, cap.end) if isinstance(cap, Schedule) else (cap,)
+    if all(isinstance(end, float) and end <= 1 for end in ends):
+        cap = cap * limit
+    return replace(settings, lr=lr, max_tokens=cap if isinstance(cap, Schedule) else max(round(cap), 1))
 
 
 def columns_by_view(recipe: Recipe) -> dict[str, dict[str, Column]]:

@@ -50,7 +50,7 @@ class Settings:
 
     prompts: Any = 16  # groups a round
     group: Any = 8  # rollouts a group, G
-    max_tokens: Any = None  # of a response; None: what the task asks for
+    max_tokens: Any = None  # of a response; 0.5: half of what the task asks for (1 is one token, 1.0 or None all of it)
     temperature: Any = 1.0  # of the policy itself: in every log-probability
     epochs: Any = 1  # passes over a round
     minibatches: Any = 1  # optimiser steps a pass
@@ -82,7 +82,7 @@ class Settings:
             f.name: getattr(self, f.name)(progress) for f in fields(self) if isinstance(getattr(self, f.name), Schedule)
         }
         counts = ("prompts", "group", "max_tokens", "epochs", "minibatches")
-        return replace(self, **{k: round(v) if k in counts else v for k, v in now.items()}) if now else self
+        return replace(self, **{k: max(round(v), 1) if k in counts else v for k, v in now.items()}) if now else self
 
 
 LANGUAGE = Domain("language", SLOTS, Settings)

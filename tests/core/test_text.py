@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from frugal.core.errors import BadRecipe, Clash, FrugalError, UnknownName
 from frugal.core.recipe import Patch
-from frugal.core.schedule import cosine, linear
+from frugal.core.schedule import cosine, linear, wave
 from frugal.language import capo, dr_grpo, ead, grpo, lp_reg, online_difficulty
 from frugal.registry import bases, recipe
 
@@ -61,7 +61,9 @@ def test_a_plus_inside_an_option_is_not_a_sum():
 
 
 number = st.floats(0.01, 100, allow_nan=False)
-schedules = st.builds(linear, number, number) | st.builds(cosine, number, number)
+schedules = (
+    st.builds(linear, number, number) | st.builds(cosine, number, number) | st.builds(wave, number, number, number)
+)
 base_settings = st.fixed_dictionaries(
     {},
     optional={
