@@ -21,6 +21,7 @@ from . import statistics
 from .runs import Job, curve, failures, run_all
 
 METRIC = "greedy"  # held-out greedy accuracy
+BESIDE = ("greedy", "length", "sampled", "sampled_length")  # of the last evaluation, to be seen whatever the metric
 EVALUATIONS = 40  # a trailing mean of five is then an eighth of the budget
 
 
@@ -131,8 +132,12 @@ def _on_grid(job: Job, grid: np.ndarray, metric: str) -> list[float]:
     lines = curve(job.out)
     if not lines:
         raise BadRun(f"{job.out} has no evaluations; remove it and try again")
-    if metric not in lines[0]:
-        raise BadRun(f"no evaluation has {metric!r}; choose from {', '.join(lines[0])}")
+    if any(metric not in line for line in lines):
+        everywhere = [name for name in lines[0] if all(name in line for line in lines)]
+        raise BadRun(
+            f"not every evaluation has {metric!r}; choose from {', '.join(everywhere)}, or evaluate only at the start "
+            "and at the end (evaluations=1), where samples are drawn too"
+        )
     x, y = ([float(line[name]) for line in lines] for name in ("samples", metric))
     if failures([job]):
         x, y = [*x, x[-1] + 1], [*y, y[0]]
@@ -145,6 +150,8 @@ def _arm(arm: str, jobs: list[Job], grid: np.ndarray, curves: np.ndarray) -> dic
         mean, *interval = statistics.mean_interval(x)
         row |= {name: x.tolist(), f"{name}_mean": mean, f"{name}_interval": interval}
     row["final_median"] = float(np.median(row["final"]))
+    last = [curve(job.out)[-1] for job in jobs]
+    row["last"] = {name: float(np.mean([line[name] for line in last])) for name in BESIDE if name in last[0]}
     spent = [_flat(json.loads((job.out / "ledger.json").read_text())) for job in jobs if _has_ledger(job)]
     row["ledger"] = {column: float(np.mean([one[column] for one in spent])) for column in spent[0]} if spent else {}
     notes = [line["patches"] for job in jobs for line in curve(job.out, "train")]

@@ -90,6 +90,8 @@ def prove(
     summary = summarise(jobs, experiment.metric, experiment.larger_is_better)
     asked = json.loads((jobs[0].out / "run.json").read_text())
     judged = summary["arms"][1]["statistics"]
+    if experiment.rests_on != "samples":
+        summary["sentences"] = [told(summary, arm, experiment.rests_on) for arm in summary["arms"][1:]]
     result = {
         "slug": slug,
         "domain": path.parent.name,
@@ -163,6 +165,20 @@ def word(figures: Mapping[str, Any], rests_on: str) -> str:
     if low is None or figures[f"{rests_on}_p"] > 0.05:
         return "not shown"
     return "better" if low > 0 else "worse" if high < 0 else "not shown"
+
+
+def told(summary: Mapping[str, Any], arm: Mapping[str, Any], rests_on: str) -> str:
+    """The plain sentence of an arm where the verdict rests on one score a seed, "final" or "area"."""
+    base, figures = summary["arms"][0], arm["statistics"]
+    mean, other = (row[f"{rests_on}_mean"] for row in (arm, base))
+    low, high = figures[f"{rests_on}_difference_interval"]
+    bounds = "no interval" if low is None else f"95% {low:.3g} to {high:.3g}"
+    beside = ", ".join(f"{name} {y:.3g} and {base['last'][name]:.3g}" for name, y in arm["last"].items())
+    return (
+        f"{arm['recipe']} {'ended at' if rests_on == 'final' else 'averaged'} {mean:.3g} {summary['metric']}, "
+        f"{base['recipe']} {other:.3g} (ahead by {figures[f'{rests_on}_difference']:.3g}, {bounds}, "
+        f"{summary['seeds']} seeds; at last {beside}): {word(figures, rests_on)}."
+    )
 
 
 def _seconds(arm: Mapping[str, Any], seeds: int) -> float:

@@ -42,7 +42,12 @@ class Evaluation:
 
     @torch.no_grad()
     def __call__(self, net: Policy, run: Run, k: int) -> dict[str, float]:
-        """Means over greedy answers ("greedy": share solved, "score", "length"); with k also "sampled" and "pass@k"."""
+        """Means over greedy answers ("greedy": share solved, "score", "length") and, with k, over samples.
+
+        Those are "sampled" (share solved), "pass@k", "sampled_length" and "tokens_to_solve": the length of a sample
+        that solves its problem and twice the limit for one that does not, as in the PAR-2 score of the SAT
+        competitions. It is what length methods want small, and giving up on accuracy does not make it so.
+        """
         began, spent = time.monotonic(), run.ledger.evaluation
         temperature, net.temperature = net.temperature, 1.0
         pool = list(self.task.problems("test"))
@@ -57,13 +62,16 @@ class Evaluation:
         rows = judge(self.task, net, rows, spent)
         net.temperature = temperature
         best, drawn = rows.score.view(len(problems), 1 + k).split([1, k], dim=1)
+        length, lengths = rows.length.view(len(problems), 1 + k).float().split([1, k], dim=1)
         spent.seconds += time.monotonic() - began
         found = {
             "greedy": float((best >= SOLVED).float().mean()),
             "score": float(best.mean()),
-            "length": float(rows.length.view(len(problems), -1)[:, 0].float().mean()),
+            "length": float(length.mean()),
         }
         if k:
             found["sampled"] = float((drawn >= SOLVED).float().mean())
             found[f"pass@{k}"] = float((drawn >= SOLVED).any(1).float().mean())
+            found["sampled_length"] = float(lengths.mean())
+            found["tokens_to_solve"] = float(lengths.where(drawn >= SOLVED, 2.0 * self.limit).mean())
         return found

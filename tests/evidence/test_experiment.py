@@ -8,7 +8,7 @@ import pytest
 
 from frugal.core.errors import BadRun, UnknownName
 from frugal.evidence import experiment
-from frugal.evidence.experiment import Experiment, experiments, load, prove, word
+from frugal.evidence.experiment import Experiment, experiments, load, prove, told, word
 from frugal.registry import methods, recipe
 
 SMALL = """
@@ -59,6 +59,7 @@ def test_a_result_holds_all_that_made_it(root):
     assert result["verdict"] in ("holds", "not shown", "opposite")
     assert result["scale"] == "0.3M, modchain, 24 samples" and result["command"] == "frugal prove ead"
     assert len(result["grid"]) == 3 and [len(arm["curves"]) for arm in result["arms"]] == [3, 3]
+    assert all(set(arm["last"]) == {"greedy", "length", "sampled", "sampled_length"} for arm in result["arms"])
     assert all(f"grpo(prompts=2, group=4, lr={lr})" in result["tuning"] for lr in (0.0001, 0.01))
     assert "8 runs" in result["tuning"]
     runs = stamps(root)
@@ -111,6 +112,23 @@ def test_the_verdict_rests_on_what_was_named():
     assert word(figures | {"final_difference_interval": [-0.1, 0.2]}, "final") == "not shown"
     assert word(figures | {"final_difference_interval": [-0.3, -0.2]}, "final") == "worse"
     assert word(figures | {"final_difference_interval": [None, None]}, "final") == "not shown"
+
+
+def test_the_sentence_tells_the_figure_on_which_the_verdict_rests():
+    """Tokens, of which fewer are better: 12 after 20 is ahead by 8."""
+    arms = [
+        {"recipe": "grpo", "final_mean": 20.0, "last": {"greedy": 0.9, "length": 18.0}},
+        {"recipe": "grpo+siri", "final_mean": 12.0, "last": {"greedy": 0.95, "length": 9.54}},
+    ]
+    arms[1]["statistics"] = {"final_difference": 8.0, "final_difference_interval": [7.0, 9.0], "final_p": 0.01}
+    summary = {"arms": arms, "metric": "held-out tokens_to_solve", "seeds": 8}
+    assert told(summary, arms[1], "final") == (
+        "grpo+siri ended at 12 held-out tokens_to_solve, grpo 20 (ahead by 8, 95% 7 to 9, 8 seeds; at last greedy 0.95 "
+        "and 0.9, length 9.54 and 18): better."
+    )
+    arms[1]["statistics"]["final_difference_interval"] = [None, None]
+    unsure = told(summary, arms[1], "final")
+    assert "no interval" in unsure and unsure.endswith("not shown.")
 
 
 def test_an_experiment_is_data():
