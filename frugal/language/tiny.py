@@ -27,6 +27,7 @@ STEPS: Mapping[str, int] = {  # as shipped
     "addtrace": 4000,
     "countdown": 2000,
     "two-mode": 2000,
+    "overthink": 2000,
     "cipher": 1000,
 }
 TEACHERS: Mapping[str, int] = {"modchain-teacher": 2048, "addtrace-teacher": 1024}  # samples of GRPO: not yet perfect

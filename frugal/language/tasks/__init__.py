@@ -10,10 +10,10 @@ from .cipher import Cipher
 from .countdown import Countdown
 from .modchain import ModChain
 from .task import Problem, Split, Task, TinyTask
-from .two_mode import TwoMode
+from .two_mode import Overthink, TwoMode
 
 BUILT_IN: Mapping[str, Callable[..., TinyTask]] = {
-    task.name: task for task in (ModChain, AddTrace, Countdown, TwoMode, Cipher)
+    task.name: task for task in (ModChain, AddTrace, Countdown, TwoMode, Overthink, Cipher)
 }
 
 

@@ -15,7 +15,7 @@ from frugal.language.tasks.find import find_task
 from frugal.language.tasks.modchain import ModChain, trace
 from frugal.language.tiny import TEACHERS, accuracy, character_tokenizer, load_tiny, metadata, warm_start
 
-NAMES = ["addtrace", "cipher", "countdown", "modchain", "two-mode"]
+NAMES = ["addtrace", "cipher", "countdown", "modchain", "overthink", "two-mode"]
 CHAIN = Problem("7+5*2=", "7")
 CASES = {  # problem, right completions, wrong or malformed ones
     "modchain": (
@@ -46,6 +46,7 @@ CASES = {  # problem, right completions, wrong or malformed ones
         ["7", "?7+0=7", "!77", "!", "!7.", "?7+0=7!4", "", "!7!", "!\u0667"],
     ),
 }  # fmt: skip
+CASES["overthink"] = CASES["two-mode"]
 
 
 @pytest.fixture(params=NAMES)
@@ -127,7 +128,14 @@ def test_values_by_hand() -> None:
 # The share of right demonstrations is part of each task's design; 4096 draws leave a standard error below 0.008.
 @pytest.mark.parametrize(
     ("name", "share"),
-    [("addtrace", 0.458), ("cipher", 0.067), ("countdown", 0.6), ("modchain", 0.46), ("two-mode", 1.0)],
+    [
+        ("addtrace", 0.458),
+        ("cipher", 0.067),
+        ("countdown", 0.6),
+        ("modchain", 0.46),
+        ("overthink", 1.0),
+        ("two-mode", 1.0),
+    ],
 )
 def test_demonstrations(name: str, share: float) -> None:
     task, random = built_in(name), Random(0)
@@ -147,6 +155,16 @@ def test_demonstrations_are_right_where_they_mean_to_be() -> None:
         assert set(task.score(*zip(*pairs, strict=True))) == {1.0}
     chains = built_in("modchain").problems("train")
     assert set(built_in("modchain").score(chains, ["=".join(trace(p.prompt[:-1])) for p in chains])) == {1.0}
+
+
+def test_overthink_thinks_twice_as_long_as_needed() -> None:
+    """Three quarters think, two thirds of these with filler; the limit is twice the longest bare trace."""
+    task, random = built_in("overthink"), Random(0)
+    texts = [task.demonstrate(problem, random) for problem in task.problems("train")]
+    shares = [sum(map(kind, texts)) / len(texts) for kind in (lambda t: t[0] == "!", lambda t: "." in t)]
+    assert shares == pytest.approx([0.25, 0.5], abs=0.03)
+    bare = [len(t) + 1 for t in texts if "." not in t]  # and its end
+    assert task.max_tokens == 2 * max(bare) == 30
 
 
 def test_tokenizer(task: Task, tmp_path) -> None:
