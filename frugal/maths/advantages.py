@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-__all__ = ["gae", "group_mean_std", "group_relative", "leave_one_out", "reward_to_go", "whiten"]
+__all__ = ["gae", "group_mean_std", "group_relative", "group_softmax", "leave_one_out", "reward_to_go", "whiten"]
 
 
 def group_mean_std(x: Tensor, group: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
@@ -51,6 +51,14 @@ def group_relative(
     if scale == "batch":
         divisor = group_mean_std(outcome, torch.zeros_like(group), counts)[1] + eps
     return torch.where(std > 0, (outcome.double() - mean) / divisor, 0.0).float()
+
+
+def group_softmax(x: Tensor, group: Tensor, where: Tensor) -> Tensor:
+    """exp(x_i) / sum exp(x) over the chosen rows of each row's group. x [B], where [B] bool -> [B] float64, else 0."""
+    groups, y = int(group.max()) + 1, x.double().where(where, -torch.inf)
+    largest = y.new_full((groups,), -torch.inf).scatter_reduce(0, group, y, "amax")[group]
+    share = torch.where(where, (y - largest).exp(), 0.0)
+    return share / share.new_zeros(groups).index_add(0, group, share)[group].clamp(min=1)  # the largest share is 1
 
 
 def leave_one_out(outcome: Tensor, group: Tensor, counts: Tensor) -> Tensor:

@@ -150,6 +150,22 @@ def test_an_unknown_scale_raises():
 # -- leave_one_out --------------------------------------------------------------------------------------------
 
 
+def test_group_softmax_by_hand():
+    # group 0: ln 1, ln 3 -> 1/4, 3/4; group 1: one chosen row; group 2: none chosen
+    x, group = torch.tensor([0.0, 5.0, math.log(3), NAN, 1.0, 7.0]), torch.tensor([0, 1, 0, 0, 1, 2])
+    where = torch.tensor([True, True, True, False, False, False])
+    assert maths.group_softmax(x, group, where).tolist() == pytest.approx([1 / 4, 1, 3 / 4, 0, 0, 0])
+
+
+def test_group_softmax_is_torchs_in_every_group_and_never_overflows():
+    x, group, where = random_batch(3)
+    for factor in (1.0, 1e6):
+        got = maths.group_softmax(factor * x, group, where)
+        for g in group.unique():
+            rows = where & (group == g)
+            assert torch.allclose(got[rows], (factor * x[rows].double()).softmax(0))
+
+
 def test_leave_one_out_by_hand():
     # 1 - (2 + 6) / 2 = -3, 2 - (1 + 6) / 2 = -1.5, 6 - (1 + 2) / 2 = 4.5
     R, group = torch.tensor([1.0, 2.0, 6.0]), torch.tensor([0, 0, 0])
