@@ -84,7 +84,8 @@ def train(recipe: Recipe, task: Task, net: Policy, run: Run, evaluation: Evaluat
                     new = fresh & (mini.group <= newest)[:, None]
                     old = torch.where(new, now.logp.detach(), mini.old)  # before the first step the ratio is exactly 1
                     ratio = maths.by_unit(now.logp - old, mini.use, s.unit, mini.turn)  # [b,T]
-                    use, bounds = mini.use & p.mask(now, mini), p.clip(ratio, mini.A)
+                    use = mini.use & p.mask(now, mini)  # [b,T]
+                    bounds = p.clip(ratio, mini.A, use)
                     loss = p.surrogate(now, ratio, mini.A, bounds, mini) * p.step_weights(now, mini) + p.terms(
                         now, mini
                     )

@@ -168,7 +168,7 @@ class Clip:
     low: float = 0.2
     high: float = 0.2
 
-    def __call__(self, ratio: Tensor, A: Tensor) -> tuple[Tensor, Tensor]:
+    def __call__(self, ratio: Tensor, A: Tensor, use: Tensor) -> tuple[Tensor, Tensor]:
         return torch.full_like(ratio, 1 - self.low), torch.full_like(ratio, 1 + self.high)
 
 

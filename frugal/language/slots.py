@@ -30,7 +30,7 @@ SLOTS: dict[str, One | Many] = {
     "credit.weights": Many("product", "(A[B,T], rows) -> w[B,T], once a round"),
     # learn: which objective is optimised, with which network
     "learn.policy": One("(model, tokenizer) -> Policy"),
-    "learn.clip": One("(ratio[b,T], A[b,T]) -> low[b,T], high[b,T]"),
+    "learn.clip": One("(ratio[b,T], A[b,T], use[b,T]) -> low[b,T], high[b,T]; of the whole minibatch"),
     "learn.surrogate": One("(now, ratio[b,T], A[b,T], (low, high), mini) -> loss[b,T]"),
     "learn.step_weights": Many("product", "(now, mini) -> w[b,T] on the loss, at every step"),
     "learn.terms": Many("sum", "(now, mini) -> loss[b,T], averaged as the surrogate is"),
