@@ -17,7 +17,7 @@ def module(slug: str) -> ModuleType:
 
 
 def base_of(slug: str) -> str:
-    """The base that a method is tested on: grpo, unless its file names another one."""
+    """The base that a method is tested on: grpo, unless its file names another one, perhaps with settings."""
     return getattr(module(slug), "BASE", "grpo")
 
 
@@ -35,5 +35,6 @@ def weights_after(recipe: Recipe | str, seed: int = 0, rounds: int = 2, task: st
 def small(text: str) -> str:
     """The recipe with its base made small: 4 prompts x 8 responses, and a step large enough to see."""
     base, plus, patches = text.partition("+")
-    size = "prompts=32" if base in ("ppo", "sft") else "prompts=4, group=8"
-    return f"{base}({size}, lr=1e-3){plus}{patches}"
+    name, _, settings = base.removesuffix(")").partition("(")
+    size = "prompts=32" if name in ("ppo", "sft") else "prompts=4, group=8"
+    return f"{name}({', '.join(filter(None, (size, 'lr=1e-3', settings)))}){plus}{patches}"

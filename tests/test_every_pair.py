@@ -28,7 +28,7 @@ def test_all_pairs_were_found():
 
 @pytest.mark.parametrize("a,b", PAIRS)
 def test_order_does_not_matter(a, b):
-    base = small(base_of(a))
+    base = small(base_of(a).partition("(")[0])  # without settings, which may clash with either
     one, other = built(f"{base}+{a}+{b}"), built(f"{base}+{b}+{a}")
     assert one == other
     if isinstance(one, str):
