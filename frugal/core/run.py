@@ -41,6 +41,7 @@ class Spent:
 
     samples: int = 0  # completions
     tokens: int = 0
+    steps: int = 0  # of decoding: each appends a token to every response that is being sampled
     verifier_calls: int = 0
     verifier_failures: int = 0  # completions scored 0 because the verifier hung or crashed
     demonstrations: int = 0
@@ -118,7 +119,8 @@ class Run:
 
     def log(self, kind: str, **values: Any) -> None:
         """Add one line to the curve."""
-        line = {"kind": kind, "round": self.clock, "samples": self.ledger.samples, **values}
+        spent = {name: getattr(self.ledger, name) for name in ("samples", "tokens", "steps")}
+        line = {"kind": kind, "round": self.clock, **spent, **values}
         self.curve.append(line)
         if self.writes_to:
             with self._writing(), open(self.writes_to / "curve.jsonl", "a") as file:

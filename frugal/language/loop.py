@@ -72,16 +72,17 @@ def train(recipe: Recipe, task: Task, net: Policy, run: Run, evaluation: Evaluat
 
             # update: what is learnt from
             batch = batch.put(selected=batch.use & p.select(batch.A, batch))
-            learning, newest = batch, int(batch.group.max())
+            learning = batch
             for older in p.replay(batch):
-                learning = learning + older.put(group=older.group + int(learning.group.max()) + 1)
+                after = older.group + int(learning.group.max()) + 1
+                learning = learning + older.put(group=after, stale=torch.ones_like(older.own))
 
             # learn
             for mini, fresh in minibatches(learning, s, run):
-                known = net.exact and fresh and bool((mini.drawn & (mini.group <= newest)).all())
+                known = net.exact and fresh and bool((mini.drawn & ~mini.stale.any(1)).all())
 
                 def objective(now: Now, mini: Rows = mini, fresh: bool = fresh) -> Tensor:
-                    new = fresh & (mini.group <= newest)[:, None]
+                    new = fresh & ~mini.stale
                     old = torch.where(new, now.logp.detach(), mini.old)  # before the first step the ratio is exactly 1
                     ratio = maths.by_unit(now.logp - old, mini.use, s.unit, mini.turn)  # [b,T]
                     use = mini.use & p.mask(now, mini)  # [b,T]
@@ -134,6 +135,8 @@ def gather(p: Live, pool: list[Problem], sampler: Sampler, s: Settings, run: Run
             asks.append(Ask(pool[i], sampler.net.encode(start.prompt, start.prefix), groups, s.group))
             groups += 1
         rows = p.collect(asks, sampler, run.rng("collect", attempt))
+        if rows is None:
+            continue  # it waits for more
         rows = judge(sampler.task, sampler.net, rows, run.ledger)
         for k in itertools.count():
             extras = [extra for extra in p.extra(rows, k) if extra]

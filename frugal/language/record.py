@@ -19,13 +19,14 @@ PATIENCE = 3  # rounds in a row without a number, before the run is stopped
 
 
 def describe(batch: Rows, steps: list[dict[str, float]]) -> dict[str, Any]:
-    """Means of one round: score of the counted rows, length, truncation, entropy estimate, losses."""
+    """Means of one round: score of the counted rows, length, truncation, entropy estimate, stale tokens, losses."""
     counted = batch.sampled
     line = {
         "score": float(batch.score[counted].mean()) if counted.any() else 0.0,
         "length": float(batch.length[counted].float().mean()) if counted.any() else 0.0,
         "truncated": float((~batch.done[counted]).float().mean()) if counted.any() else 0.0,
         "entropy": -float(maths.masked_mean(batch.old, batch.use)),
+        "stale": float(maths.masked_mean(batch.stale.float(), batch.use)),
         "groups": len(batch.group.unique()),
     }
     for name in dict.fromkeys(name for step in steps for name in step):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import torch
@@ -17,7 +17,7 @@ from frugal.core.run import Spent
 
 from .policy import Column, Policy
 from .rows import Ask, Rows
-from .sampler import Sampled, Temperature, sample
+from .sampler import Sampled, Stop, Temperature, sample
 from .tasks.task import Problem, Task
 from .tasks.watched import Failed, Raised
 
@@ -37,19 +37,18 @@ class Sampler:
 
     def __call__(self, asks: Sequence[Ask], rng: torch.Generator) -> Rows:
         """One row for each rollout asked for, not yet scored. Tokens are never decoded and encoded again."""
-        each = [ask for ask in asks for _ in range(ask.n)]
+        self.spent.samples += sum(ask.n for ask in asks)
+        if not hasattr(self.task, "reply"):
+            return self.go_on(None, asks, rng)
+        each = [replace(ask, n=1) for ask in asks for _ in range(ask.n)]
         greedy = torch.tensor([ask.greedy for ask in each])
         tapes: list[list[dict[str, Tensor]]] = [[] for _ in each]
         contexts, room = [ask.prompt for ask in each], torch.full((len(each),), self.limit)
         going, done = list(range(len(each))), torch.zeros(len(each), dtype=torch.bool)
-        self.spent.samples += len(each)
         while going:
             here = torch.tensor(going)
             u = torch.rand(len(going), int(room[here].max()), generator=rng)
             got = self._sample([contexts[b] for b in going], room[here], u, greedy[here])
-            self.spent.tokens += int(got.length.sum())
-            if not hasattr(self.task, "reply"):
-                return self._rows(each, got, greedy)
             done[here] = got.done
             for i, b in enumerate(going):
                 n = int(got.length[i])
@@ -63,20 +62,54 @@ class Sampler:
                 for b, words in zip(going, replies, strict=True)
                 if words is not None and self._hear(words, each[b], tapes[b], contexts, b, room, done)
             ]
-        return self._rows_of_turns(each, tapes, done, greedy)
+        return self._rows_of_turns(each, tapes, done)
 
-    def _sample(self, contexts: Sequence[tuple[int, ...]], limit: Tensor, u: Tensor, greedy: Tensor) -> Sampled:
+    def go_on(self, rows: Rows | None, asks: Sequence[Ask], rng: torch.Generator, enough: int | None = None) -> Rows:
+        """`rows` sampled on where they have not ended, and then one row for each rollout asked for; of one turn.
+
+        With `enough` it stops when so many groups have ended, and what has not can go on another time. Charges tokens
+        and steps, but no sample.
+        """
+        rows = self._begin(asks) if rows is None else rows + self._begin(asks, rows.columns)
+        which = (~self.ended(rows)).nonzero()[:, 0]
+        mine = which[parallel.share(len(which), least=1)]
+        stop = None if enough is None else _until(enough, rows.group, mine)
+        if len(which) == 0 or (stop and stop(torch.arange(len(mine)))):
+            return rows
+        begun = rows.length[which]
+        contexts = [rows.prompts[b] + tuple(rows.tokens[b, : rows.length[b]].tolist()) for b in which.tolist()]
+        u = torch.rand(len(which), self.limit - int(begun.min()), generator=rng)
+        got = self._sample(contexts, self.limit - begun, u, rows.greedy[which], begun, stop)
+        said = {f"old.{name}": value for name, value in got.columns.items()}
+        more = {"tokens": got.tokens, "old": got.old, "behaviour": got.behaviour, **said}
+        return rows.extended(which, more, got.length, got.done)
+
+    def ended(self, rows: Rows) -> Tensor:
+        """Which rows ended by themselves or are as long as they may be. [B] bool"""
+        return rows.done | (rows.length >= self.limit)
+
+    def _sample(
+        self,
+        contexts: Sequence[tuple[int, ...]],
+        limit: Tensor,
+        u: Tensor,
+        greedy: Tensor,
+        begun: Tensor | None = None,
+        stop: Stop | None = None,
+    ) -> Sampled:
         """Continue each context; every process continues its share, and all have all of them in the end."""
         n = len(contexts)
         mine = parallel.share(n, least=1)
         parallel.agree(hash(tuple(contexts)), "the prompts")
         distinct = {c: i for i, c in enumerate(dict.fromkeys(contexts[mine]))}
         index = torch.tensor([distinct[c] for c in contexts[mine]])
-        got = sample(
-            self.net, list(distinct), index, limit[mine], u[mine], greedy[mine], self.temperature, self.columns
-        )
+        how = (self.temperature, self.columns, None if begun is None else begun[mine], stop)
+        got = sample(self.net, list(distinct), index, limit[mine], u[mine], greedy[mine], *how)
         one = {f.name: parallel.whole(getattr(got, f.name), n) for f in fields(got) if f.name != "columns"}
-        return Sampled(**one, columns={name: parallel.whole(value, n) for name, value in got.columns.items()})
+        whole = Sampled(**one, columns={name: parallel.whole(value, n) for name, value in got.columns.items()})
+        self.spent.tokens += int(whole.length.sum())
+        self.spent.steps += int(whole.length.max())
+        return whole
 
     def _replies(self, asks: Sequence[Ask], tapes: Sequence[list[dict[str, Tensor]]]) -> list[Tensor | None]:
         """The environment's next words to each row, None where its episode is over; each row is asked for once."""
@@ -111,9 +144,7 @@ class Sampler:
         contexts[b] = ask.prompt + tuple(int(t) for piece in tape for t in piece["tokens"])
         return True
 
-    def _rows_of_turns(
-        self, each: list[Ask], tapes: list[list[dict[str, Tensor]]], done: Tensor, greedy: Tensor
-    ) -> Rows:
+    def _rows_of_turns(self, each: list[Ask], tapes: list[list[dict[str, Tensor]]], done: Tensor) -> Rows:
         """Join each row's pieces; what the environment said is not own and has no log-probability."""
 
         def joined(piece_of: Callable[[int, dict[str, Tensor]], Tensor]) -> Tensor:
@@ -125,34 +156,53 @@ class Sampler:
             return joined(lambda _, p: p[name] if name in p else like.new_zeros(len(p["tokens"]), *like.shape[1:]))
 
         length = torch.tensor([sum(len(piece["tokens"]) for piece in tape) for tape in tapes])
-        columns = {name: stack(name) for name in self.columns}
-        got = Sampled(stack("tokens"), length, done, stack("old"), stack("behaviour"), columns)
         own = joined(lambda _, p: torch.full_like(p["tokens"], "old" in p)).bool()
-        return self._rows(each, got, greedy).put(
-            own=own, turn=joined(lambda i, p: torch.full_like(p["tokens"], i // 2))
+        return self._begin(each).put(
+            **{name: stack(name) for name in ("tokens", "old", "behaviour")},
+            own=own,
+            turn=joined(lambda i, p: torch.full_like(p["tokens"], i // 2)),
+            stale=torch.zeros_like(own),
+            length=length,
+            done=done,
+            columns={f"old.{name}": stack(name) for name in self.columns},
         )
 
-    def _rows(self, each: list[Ask], got: Sampled, greedy: Tensor) -> Rows:
-        """Rows of one turn: every position is own."""
+    def _begin(self, asks: Sequence[Ask], columns: Mapping[str, Tensor] | None = None) -> Rows:
+        """Rows without a token, with columns like those given."""
+        each = [ask for ask in asks for _ in range(ask.n)]
+        n = len(each)
+        nothing = torch.zeros(n, 0)
         return Rows(
             problems=tuple(ask.problem for ask in each),
             prompts=tuple(ask.prompt for ask in each),
-            tokens=got.tokens,
-            own=torch.arange(got.tokens.shape[1]) < got.length[:, None],
-            turn=torch.zeros_like(got.tokens),
-            old=got.old,
-            behaviour=got.behaviour,
-            group=torch.tensor([ask.group for ask in each]),
-            score=torch.full((len(each),), UNSCORED),
-            done=got.done,
-            counts=torch.tensor([ask.counts for ask in each]),
-            trains=torch.tensor([ask.trains for ask in each]),
-            greedy=greedy,
-            drawn=torch.ones(len(each), dtype=torch.bool),
-            length=got.length,
+            tokens=nothing.long(),
+            own=nothing.bool(),
+            turn=nothing.long(),
+            old=nothing,
+            behaviour=nothing,
+            group=torch.tensor([ask.group for ask in each], dtype=torch.int64),
+            score=torch.full((n,), UNSCORED),
+            done=torch.zeros(n, dtype=torch.bool),
+            counts=torch.tensor([ask.counts for ask in each], dtype=torch.bool),
+            trains=torch.tensor([ask.trains for ask in each], dtype=torch.bool),
+            greedy=torch.tensor([ask.greedy for ask in each], dtype=torch.bool),
+            drawn=torch.ones(n, dtype=torch.bool),
+            stale=nothing.bool(),
+            length=torch.zeros(n, dtype=torch.int64),
             limit=self.limit,
-            columns={f"old.{name}": value for name, value in got.columns.items()},
+            columns={name: x.new_zeros(n, 0, *x.shape[2:]) for name, x in (columns or {}).items()},
         )
+
+
+def _until(enough: int, group: Tensor, mine: Tensor) -> Stop:
+    """Whether `enough` groups have ended, told which of the rows `mine` a process still samples. group [B], mine [n]"""
+    ids, group = group.unique(return_inverse=True)
+
+    def stop(alive: Tensor) -> bool:
+        going = parallel.summed(group[mine[alive]].bincount(minlength=len(ids)))
+        return int((going == 0).sum()) >= enough
+
+    return stop
 
 
 def rows_of_text(asks: Sequence[Ask], texts: Sequence[str], net: Policy, limit: int) -> Rows:
@@ -178,6 +228,7 @@ def rows_of_text(asks: Sequence[Ask], texts: Sequence[str], net: Policy, limit: 
         trains=yes,
         greedy=~yes,
         drawn=~yes,
+        stale=torch.zeros_like(own),
         length=length,
         limit=limit,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
@@ -63,6 +63,7 @@ class Rows:
     trains: Tensor  # [B] bool: enters the surrogate
     greedy: Tensor  # [B] bool: not sampled, each token the likeliest
     drawn: Tensor  # [B] bool: `old` is what the policy said when it wrote the row; False for text that was given
+    stale: Tensor  # [B,T] bool: written under earlier weights; `old` is theirs, and the ratio begins from it
     length: Tensor  # [B] int64: positions, observations included
     limit: int  # most positions that a response may have
     columns: dict[str, Tensor] = field(default_factory=dict)  # [B,T,...]
@@ -99,10 +100,8 @@ class Rows:
         index = index.nonzero()[:, 0] if index.dtype == torch.bool else index
         width = int(self.length[index].max()) if len(index) else 0
         chosen: dict[str, Any] = {}
-        for f in fields(self):
-            value = getattr(self, f.name)
-            if isinstance(value, Tensor):
-                chosen[f.name] = value[index][:, :width] if value.ndim > 1 else value[index]
+        for name, value in self._tensors().items():
+            chosen[name] = value[index][:, :width] if value.ndim > 1 else value[index]
         where = index.tolist()
         return replace(
             self,
@@ -116,10 +115,8 @@ class Rows:
         """Both, one after the other, padded to the longer one. Columns must be the same."""
         width = max(self.tokens.shape[1], other.tokens.shape[1])
         joined: dict[str, Any] = {}
-        for f in fields(self):
-            a, b = getattr(self, f.name), getattr(other, f.name)
-            if isinstance(a, Tensor):
-                joined[f.name] = torch.cat([_widen(a, width), _widen(b, width)])
+        for name, value in self._tensors().items():
+            joined[name] = torch.cat([_widen(value, width), _widen(getattr(other, name), width)])
         columns = {k: torch.cat([_widen(v, width), _widen(other.columns[k], width)]) for k, v in self.columns.items()}
         return replace(
             self,
@@ -130,12 +127,55 @@ class Rows:
             limit=max(self.limit, other.limit),
         )
 
+    def extended(self, which: Tensor, more: Mapping[str, Tensor], length: Tensor, done: Tensor) -> Rows:
+        """Rows `which` [n] with `length` [n] own tokens more: `more` holds them and what is known of each. [n,t,...]"""
+        total = self.length.index_add(0, which, length)
+        width, names = int(total.max()), {f.name for f in fields(self)}
+        new = torch.arange(int(length.max())) < length[:, None]  # [n,t]
+        i, t = new.nonzero(as_tuple=True)
+        at = (which[i], self.length[which[i]] + t)
+        whole: dict[str, Any] = {k: _widen(v, width) for k, v in {**self._tensors(), **self.columns}.items()}
+        for name, value in {**more, "own": new}.items():
+            before = whole.get(name, value.new_zeros(len(self), width, *value.shape[2:]))
+            whole[name] = before.index_put(at, value[new])
+        whole |= {"length": total, "done": self.done.index_copy(0, which, done)}
+        columns = {name: whole.pop(name) for name in [*whole] if name not in names}
+        return replace(self, **whole, columns=columns)
+
+    def as_state(self, pool: Sequence[Problem]) -> dict[str, Any]:
+        """Tensors and JSON-ready values, for `rows_of_state` to make the rows of; their problems are in `pool`."""
+        place = {id(p): pool.index(p) for p in {id(p): p for p in self.problems}.values()}
+        return {
+            **{name: value.clone() for name, value in self._tensors().items()},
+            **{f"columns/{name}": value.clone() for name, value in self.columns.items()},
+            "problems": [place[id(p)] for p in self.problems],
+            "prompts": [list(prompt) for prompt in self.prompts],
+            "limit": self.limit,
+        }
+
+    def _tensors(self) -> dict[str, Tensor]:
+        """The fields that are tensors, [B] and [B,T]."""
+        return {f.name: x for f in fields(self) if isinstance(x := getattr(self, f.name), Tensor)}
+
     def at_end(self, value: Tensor) -> Tensor:
         """value [B] placed at each rollout's last own position (the first of all if it has none), 0 elsewhere. [B,T]"""
         out = torch.zeros(self.tokens.shape, dtype=value.dtype)
         position = torch.arange(self.tokens.shape[1]).expand_as(self.own)
         last = torch.where(self.own, position, 0).max(1).values if self.tokens.shape[1] else None
         return out if last is None else out.scatter(1, last[:, None], value[:, None])
+
+
+def rows_of_state(state: Mapping[str, Any], pool: Sequence[Problem]) -> Rows:
+    """The rows that `Rows.as_state` described."""
+    known = {k: v for k, v in state.items() if not k.startswith("columns/")}
+    return Rows(
+        **known
+        | {
+            "problems": tuple(pool[i] for i in state["problems"]),
+            "prompts": tuple(map(tuple, state["prompts"])),
+            "columns": {k.removeprefix("columns/"): v for k, v in state.items() if k not in known},
+        }
+    )
 
 
 def _widen(x: Tensor, width: int) -> Tensor:

@@ -17,6 +17,7 @@ from .policy import Column, Policy
 
 BLOCK = 256  # tokens of the vocabulary that are summed before one of them is chosen
 Temperature = Callable[[Tensor, int], Tensor | float]  # (logits[B,V], t) -> factor on the temperature
+Stop = Callable[[Tensor], bool]  # (rows that are still sampled) -> whether to leave them unfinished
 
 
 @dataclass
@@ -41,18 +42,26 @@ def sample(
     greedy: Tensor,
     temperature: Temperature | None = None,
     columns: Mapping[str, Column] | None = None,
+    begun: Tensor | None = None,
+    stop: Stop | None = None,
 ) -> Sampled:
-    """Continue contexts[index[b]] by at most limit[b] tokens, with u [B,T] uniform in [0, 1); greedy [B] bool."""
+    """Continue contexts[index[b]] by at most limit[b] tokens, with u [B,T] uniform in [0, 1); greedy [B] bool.
+
+    `begun` [B] are tokens of the response that its context holds already. `stop` is asked after every step, by all
+    processes as often as by the one with the longest response.
+    """
     columns = columns or {}
     rows, width = len(index), u.shape[1]
+    begun = torch.zeros(rows, dtype=torch.int64) if begun is None else begun
     tokens = torch.zeros(rows, width, dtype=torch.int64)
     out = {name: torch.zeros(rows, width) for name in ("old", "behaviour")}
     done, length = torch.zeros(rows, dtype=torch.bool), torch.zeros(rows, dtype=torch.int64)
     alive = torch.arange(rows)  # rows still in the batch
     hidden, decoding = net.body.decode(contexts, index, width)
+    over = False
     for t in range(width):
         logits = net.logits(hidden)
-        factor = temperature(logits, t) if temperature else 1.0
+        factor = _at(temperature, logits, begun[alive] + t) if temperature else 1.0
         plain = isinstance(factor, float) and factor == 1.0
         warm = (logits if plain else logits / torch.as_tensor(factor).view(-1, 1)).softmax(1)
         token = _inverse_cdf(warm, u[alive, t])
@@ -67,15 +76,30 @@ def sample(
         length[alive] = t + 1
         done[alive] = torch.isin(token, net.ends)
         going = (~done[alive] & (t + 1 < limit[alive])).nonzero()[:, 0]
-        if len(going) == 0:
+        over = stop(alive[going]) if stop else False
+        if over or len(going) == 0:
             break
         if len(going) < len(alive):
             alive, token = alive[going], token[going]
             decoding.keep(going)
         hidden = decoding.step(token)
+    while stop and not over:  # others have rows left
+        over = stop(alive[:0])
     longest = int(length.max())
     cut = {name: value[:, :longest] for name, value in out.items()}
     return Sampled(tokens[:, :longest], length, done, cut.pop("old"), cut.pop("behaviour"), cut)
+
+
+def _at(temperature: Temperature, logits: Tensor, position: Tensor) -> Tensor | float:
+    """The factor of each row at its own position [B] of the response."""
+    places = position.unique().tolist()
+    if len(places) == 1:
+        return temperature(logits, places[0])
+    factor = torch.ones(len(logits))
+    for place in places:
+        here = position == place
+        factor[here] = torch.as_tensor(temperature(logits[here], place), dtype=factor.dtype)
+    return factor
 
 
 def _inverse_cdf(p: Tensor, u: Tensor) -> Tensor:

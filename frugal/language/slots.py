@@ -22,7 +22,7 @@ SLOTS: dict[str, One | Many] = {
     "start.keep": Many("all", "(score[B], rows[B]) -> bool[G]; rejected groups are charged and refilled"),
     # act: how tokens are chosen while collecting
     "act.temperature": Many("product", "(logits[B,V], t) -> factor on the temperature, scalar or [B]"),
-    "act.collect": One("(asks, sampler, task) -> rows[B]"),
+    "act.collect": One("(asks, sampler, rng) -> rows[B] of as many groups, or None where it wants more asks first"),
     # credit: what an outcome is worth
     "credit.rewards": Many("sum", "(rows) -> r[B,T], beside the task's score"),
     "credit.advantage": One("(r[B,T], rows) -> A[B,T]"),

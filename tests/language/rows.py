@@ -30,6 +30,7 @@ def rows(scores: Sequence[float], lengths: Sequence[int], groups: Sequence[int] 
         trains=yes,
         greedy=~yes,
         drawn=~yes,
+        stale=torch.zeros_like(own),
         length=length,
         limit=limit,
     )

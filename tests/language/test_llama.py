@@ -67,6 +67,7 @@ def rows(seed, prompts=3, most=5, T=9):
         trains=~none.bool(),
         greedy=none.bool(),
         drawn=none.bool(),
+        stale=torch.zeros(B, T, dtype=torch.bool),
         length=length,
         limit=T,
     )

@@ -162,7 +162,7 @@ def test_pitfall_05_overlong_penalty_by_hand():
     own = torch.arange(6) < length[:, None]
     wide = torch.full((4, 6), 3)
     rows = rows.put(tokens=wide * own, own=own, length=length, turn=wide * 0, old=wide * 0.0, behaviour=wide * 0.0)
-    rows = rows.put(done=torch.tensor([True, True, True, False]), score=torch.tensor([0.0, 0.0, 0.0, 1.0]))
+    rows = rows.put(stale=own & False, done=torch.tensor([True, True, True, False]), score=torch.tensor([0.0, 0, 0, 1]))
     launch(dapo(overlong=0.5, prompts=1, group=4) + given(rows) + spy(seen), net=net, samples=4)
     reward = torch.tensor([0, -1 / 3, -1, 1 - 1], dtype=torch.float64)
     A = (reward - reward.mean()) / (reward.std() + 1e-4)
