@@ -59,12 +59,13 @@ def plot(result: Result) -> Plot | None:
         ends = [number(y) for y in (mean[0], mean[-1])]
         said.append(f"{recipe} goes from {ends[0]} to {ends[1]} (mean of {len(curves)} seeds)")
     target = (result.get("statistics") or {}).get("target")
+    spent = f"{number(grid[-1])} {result.get('cost', 'samples')}"
     return Plot(
         lines,
         [(100 * across(x), number(x)) for x in ticks(grid[0], grid[-1]) if grid[0] <= x <= grid[-1]],
         [(100 * down(y), number(y)) for y in steps],
         100 * down(target) if isinstance(target, float) and low <= target <= high else None,
-        f"Learning curves, {result.get('metric', 'score')} over {number(grid[-1])} samples: {'; '.join(said)}.",
+        f"Learning curves, {result.get('metric', 'score')} over {spent}: {'; '.join(said)}.",
     )
 
 

@@ -22,6 +22,7 @@ from .runs import Job, curve, failures, run_all
 
 METRIC = "greedy"  # held-out greedy accuracy
 BESIDE = ("greedy", "length", "sampled", "sampled_length")  # of the last evaluation, to be seen whatever the metric
+COSTS = {"samples": "samples", "tokens": "tokens", "steps": "decoding steps"}  # what may be counted to a target
 EVALUATIONS = 40  # a trailing mean of five is then an eighth of the budget
 
 
@@ -78,16 +79,20 @@ def folder(arm: str) -> str:
     return "".join(c if c.isalnum() or c in "+-.=" else "_" for c in arm)
 
 
-def summarise(jobs: Sequence[Job], metric: str = METRIC, larger_is_better: bool = True) -> dict[str, Any]:
+def summarise(
+    jobs: Sequence[Job], metric: str = METRIC, larger_is_better: bool = True, cost: str = "samples"
+) -> dict[str, Any]:
     """Curves on one grid, and for every arm the figures of one score a seed and its race against the first arm.
 
-    JSON-ready; infinities are None. A seed whose run failed counts with the untrained score from there on.
+    JSON-ready; infinities are None. A seed whose run failed counts with the untrained score from there on. The grid is
+    one of `cost`, up to the most that a run has spent; a run that has spent less stays at its last score.
     """
     arms = list(dict.fromkeys(job.recipe for job in jobs))
     first = jobs[0]
-    grid = np.linspace(0, first.samples, first.options["evaluations"] + 1)
+    end = first.samples if cost == "samples" else max(line[cost] for job in jobs for line in curve(job.out))
+    grid = np.linspace(0, end, first.options["evaluations"] + 1)
     sign = 1 if larger_is_better else -1
-    curves = {arm: np.array([_on_grid(job, grid, metric) for job in jobs if job.recipe == arm]) for arm in arms}
+    curves = {arm: np.array([_on_grid(job, grid, metric, cost) for job in jobs if job.recipe == arm]) for arm in arms}
     rows = [_arm(arm, [job for job in jobs if job.recipe == arm], grid, curves[arm]) for arm in arms]
     for row in rows[1:]:
         row["statistics"] = _against(grid, sign * curves[arms[0]], sign * curves[row["recipe"]], rows[0], row, sign)
@@ -99,16 +104,17 @@ def summarise(jobs: Sequence[Job], metric: str = METRIC, larger_is_better: bool 
             "task": first.task if isinstance(first.task, str) else first.task.name,
             "samples": first.samples,
             "seeds": len(jobs) // len(arms),
+            "cost": COSTS[cost],
             "metric": f"held-out {metric}" + (" accuracy" if metric == METRIC else ""),
             "larger_is_better": larger_is_better,
             "grid": grid.tolist(),
             "arms": rows,
-            "sentences": [sentence(row, rows[0]) for row in rows[1:]],
+            "sentences": [sentence(row, rows[0], COSTS[cost]) for row in rows[1:]],
         }
     )
 
 
-def sentence(row: dict[str, Any], baseline: dict[str, Any]) -> str:
+def sentence(row: dict[str, Any], baseline: dict[str, Any], cost: str) -> str:
     """The plain sentence that a person wants of one arm."""
     s = row["statistics"]
     n = len(row["final"])
@@ -122,12 +128,12 @@ def sentence(row: dict[str, Any], baseline: dict[str, Any]) -> str:
     low, high = s["ratio_interval"]
     bound = "at least " if s["restricted"] and ratio < 1 else ""
     return (
-        f"{row['recipe']} reached {s['fraction']:g} of {baseline['recipe']}'s gain with {bound}{many} samples "
+        f"{row['recipe']} reached {s['fraction']:g} of {baseline['recipe']}'s gain with {bound}{many} {cost} "
         f"(ratio 95% {low:.2f} to {high:.2f}, {n} seeds{', restricted' if s['restricted'] else ''}): {s['word']}."
     )
 
 
-def _on_grid(job: Job, grid: np.ndarray, metric: str) -> list[float]:
+def _on_grid(job: Job, grid: np.ndarray, metric: str, cost: str) -> list[float]:
     """A seed's evaluations, read off at the grid's points."""
     lines = curve(job.out)
     if not lines:
@@ -138,7 +144,7 @@ def _on_grid(job: Job, grid: np.ndarray, metric: str) -> list[float]:
             f"not every evaluation has {metric!r}; choose from {', '.join(everywhere)}, or evaluate only at the start "
             "and at the end (evaluations=1), where samples are drawn too"
         )
-    x, y = ([float(line[name]) for line in lines] for name in ("samples", metric))
+    x, y = ([float(line[name]) for line in lines] for name in (cost, metric))
     if failures([job]):
         x, y = [*x, x[-1] + 1], [*y, y[0]]
     return np.interp(grid, x, y).tolist()

@@ -45,6 +45,7 @@ class Experiment:
     rests_on: Literal["samples", "final", "area"] = "samples"  # to target; of the last tenth; under the curve
     metric: str = METRIC
     larger_is_better: bool = True
+    cost: Literal["samples", "tokens", "steps"] = "samples"  # what is counted to the target; steps of decoding
     tuned_by: str = ""  # another metric, of which more is better; "": the one above
     options: Mapping[str, Any] = field(default_factory=dict)
 
@@ -87,7 +88,7 @@ def prove(
     arms, tuning = tune(experiment, samples, out, run)
     jobs = plan(experiment.task, arms, samples, n, out, dict(experiment.options))
     run(jobs)
-    summary = summarise(jobs, experiment.metric, experiment.larger_is_better)
+    summary = summarise(jobs, experiment.metric, experiment.larger_is_better, experiment.cost)
     asked = json.loads((jobs[0].out / "run.json").read_text())
     judged = summary["arms"][1]["statistics"]
     if experiment.rests_on != "samples":
@@ -140,7 +141,7 @@ def tune(
     )
     run(jobs)
     metric, larger = experiment.tuned_by or experiment.metric, experiment.larger_is_better or bool(experiment.tuned_by)
-    found, sign = summarise(jobs, metric, larger), 1 if larger else -1
+    found, sign = summarise(jobs, metric, larger, experiment.cost), 1 if larger else -1
     area = {row["recipe"]: sign * row["area_mean"] for row in found["arms"]}
     chosen = [max(texts, key=area.__getitem__) for texts in tried.values()]
     trials = "; ".join(f"{text}: {abs(area[text]):.3f}" for texts in tried.values() for text in texts)

@@ -10,7 +10,7 @@ import numpy as np
 
 
 def draw(summary: dict[str, Any], path: Path) -> None:
-    """Write a PNG of the metric against samples spent."""
+    """Write a PNG of the metric against what was spent."""
     _figure(summary).savefig(path, dpi=150)
 
 
@@ -37,7 +37,7 @@ def _figure(summary: dict[str, Any]) -> Any:
         axes.plot(grid, np.mean(arm["curves"], axis=0), color=f"C{i}", linewidth=2.4, label=arm["recipe"])
     seeds = summary["seeds"]
     axes.set(
-        xlabel="samples (completions)",
+        xlabel={"samples": "samples (completions)"}.get(summary["cost"], summary["cost"]),
         ylabel=summary["metric"],
         xlim=(0, grid[-1]),
         title=f"{summary['task']}: mean and each of {seeds} seed{'s' if seeds > 1 else ''}",

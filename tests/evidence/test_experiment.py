@@ -133,4 +133,4 @@ def test_the_sentence_tells_the_figure_on_which_the_verdict_rests():
 
 def test_an_experiment_is_data():
     asked = Experiment("?", ("grpo", "grpo+ead"), "modchain", 10, "", {"lr": (1e-4,)})
-    assert (asked.seeds, asked.rests_on, asked.larger_is_better) == (8, "samples", True)
+    assert (asked.seeds, asked.rests_on, asked.larger_is_better, asked.cost) == (8, "samples", True, "samples")
