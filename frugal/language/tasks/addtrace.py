@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import cache
 from itertools import cycle, islice
 from random import Random
@@ -33,9 +34,10 @@ def trace(left: int, right: int, digits: int, slips: float, random: Random) -> s
 
 @dataclass(frozen=True)
 class AddTrace:
-    """Sums of two numbers of 1 to `digits` digits, in equal shares. Difficulty: the digits of each."""
+    """Sums of two numbers of 1 to `digits` digits, shares as digits ** -tail. Difficulty: the digits of each."""
 
     digits: int = 6
+    tail: int = 0  # 0: equal shares; above it long sums are rare, and so are long responses
     train: int = 4096  # problems in the pool of each split
     test: int = 256
     seed: int = 0
@@ -81,13 +83,16 @@ def _problem(left: int, right: int) -> Problem:
 def _pools(task: AddTrace) -> dict[Split, tuple[Problem, ...]]:
     random = Random(f"addtrace {task.digits} {task.seed}")
     pools: dict[Split, list[Problem]] = {"test": [], "train": []}
+    up_to = [sum(Fraction(d) ** -task.tail for d in range(1, n + 1)) for n in range(task.digits + 1)]
     for digits in range(1, task.digits + 1):
-        test, train = (n * digits // task.digits - n * (digits - 1) // task.digits for n in (task.test, task.train))
+        before, here = up_to[digits - 1] / up_to[-1], up_to[digits] / up_to[-1]
+        test, train = (int(n * here) - int(n * before) for n in (task.test, task.train))
         lowest, highest = (10 ** (digits - 1), 10**digits - 1) if digits > 1 else (0, 9)
         drawn: dict[tuple[int, int], None] = {}
         while len(drawn) < min(test + train, (highest - lowest + 1) ** 2):
             drawn[random.randint(lowest, highest), random.randint(lowest, highest)] = None
         made = [_problem(left, right) for left, right in drawn]
-        pools["test"] += made[:test]
-        pools["train"] += islice(cycle(made[test:]), train)  # there are only a hundred sums of one digit
+        cut = min(test, len(made) // 2)  # there are only a hundred sums of one digit
+        pools["test"] += islice(cycle(made[:cut]), test)
+        pools["train"] += islice(cycle(made[cut:]), train)
     return {split: tuple(pool) for split, pool in pools.items()}

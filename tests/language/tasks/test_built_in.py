@@ -105,6 +105,18 @@ def test_options() -> None:
         find_task("cipher(unknown=9)")
 
 
+def test_long_sums_are_as_rare_as_their_tail_says() -> None:
+    """Shares 1, 1/2, ..., 1/6 of a harmonic sum of 2.45, in both splits, of which no problem is in both."""
+    task = find_task("addtrace(tail=1)")
+    train, test = task.problems("train"), task.problems("test")
+    for pool in (train, test):
+        lengths = [p.difficulty for p in pool]
+        assert [lengths.count(d) / len(pool) for d in range(1, 7)] == pytest.approx(
+            [1 / d / 2.45 for d in range(1, 7)], abs=0.005
+        )
+    assert {p.prompt for p in train}.isdisjoint(p.prompt for p in test)
+
+
 def test_countdown_holds_out_every_order_of_its_test_numbers() -> None:
     task = built_in("countdown")
     assert {p.reference for p in task.problems("train")}.isdisjoint(p.reference for p in task.problems("test"))
