@@ -155,7 +155,8 @@ def _interval(bounds: list[float | None]) -> str:
 
 def verdict(result: dict[str, Any]) -> None:
     """The verdict of an experiment with its scale, then its comparison."""
-    out.print(f"[bold]{result['slug']}: {result['verdict']}[/] ({result['scale']}), resting on {result['rests_on']}")
+    rests_on = result["cost"] if result["rests_on"] == "samples" else result["rests_on"]
+    out.print(f"[bold]{result['slug']}: {result['verdict']}[/] ({result['scale']}), resting on {rests_on}")
     comparison(result, f"tuning: {result['tuning']}")
 
 
