@@ -10,9 +10,10 @@ Source       APRIL: Active Partial Rollouts in Reinforcement Learning to Tame Lo
              code (github.com/RLsys-Foundation/APRIL)
 Ours         the released code computes pi_old of the tokens carried over anew with the present weights, so that it
              corrects nothing at the first step of a round; ours keeps what was said when they were sampled. A group
-             that ends in the same step as the last one needed waits for the next round; there it is thrown away.
-             `oversample` is a whole number: a round draws its prompts as often, once. A response is charged
-             when it begins, so those that are unfinished when the budget ends are charged as well.
+             that ends in the same step as the last one needed waits for the next round; there it is lost.
+             `oversample` is a whole number, since the first round draws its prompts that many times, and later ones
+             once. A response is charged when it begins, so that those which the budget's end leaves unfinished are
+             charged as well.
              What a carried response has is encoded again, since the weights have changed.
 Leans on     a ratio that is clipped, hence no REINFORCE; responses of one turn
 Experiment   experiments/language/april.py
