@@ -40,9 +40,7 @@ def accumulate(
     Of several processes each does so with its own pieces, and all have the whole gradient in the end.
     """
     known = known and not columns
-    pieces = split(
-        mini, micro_tokens // 8 if known else micro_tokens
-    )  # each passes once if known, so small ones are free
+    pieces = split(mini, micro_tokens // 8 if known else micro_tokens)  # each passes once if known: small ones are free
     if len(pieces) == parallel.size == 1 and not known:
         loss = objective(net.columns(mini, columns))
         loss.backward()
