@@ -28,14 +28,20 @@ app = typer.Typer(
     help="Reinforcement learning that spends the fewest samples.",
 )
 
-RecipeText = Annotated[str, typer.Argument(help="such as grpo or 'grpo+ead(hot=1.3)+capo' (quote parentheses)")]
-TaskName = Annotated[str, typer.Argument(help="modchain, reasoning:products, problems.jsonl, my_task.py:MyTask, ...")]
+RecipeText = Annotated[str, typer.Argument(help="such as grpo, sac or 'grpo+ead(hot=1.3)+capo' (quote parentheses)")]
+TaskName = Annotated[
+    str, typer.Argument(help="modchain, problems.jsonl, my_task.py:MyTask; CartPole-v1, my_env.py:make; ...")
+]
 Model = Annotated[str | None, typer.Option(help="folder, hub name or fetched name; default: the task's tiny model")]
 Reward = Annotated[str | None, typer.Option(help="file.py:function or code, for JSONL files and data sets")]
-Samples = Annotated[int, typer.Option(help="budget in completions")]
+Label = Annotated[
+    str | None, typer.Option(help="who compares responses: my_labels.py:prefer, command:..., model:folder; or the task")
+]
+Samples = Annotated[int, typer.Option(help="budget in completions, labels or environment steps")]
 Lora = Annotated[int, typer.Option(help="rank of low-rank adapters; 0 trains all weights")]
 Dtype = Annotated[str, typer.Option(help="auto, float32 or bfloat16")]
 MaxTokens = Annotated[int, typer.Option(help="longest response; 0: what the task asks for")]
+StepSeconds = Annotated[float, typer.Option(help="an environment that takes longer for one step hangs")]
 Evaluations = Annotated[int, typer.Option(help="held-out evaluations on an even grid")]
 Processes = Annotated[int, typer.Option(help="runs at a time; 0: one a core")]
 Ray = Annotated[str | None, typer.Option(help="address of a Ray cluster, or local; all nodes must see --out")]
@@ -51,18 +57,20 @@ def run(
     out: Path | None = None,
     model: Model = None,
     reward: Reward = None,
+    label: Label = None,
     lora: Lora = 0,
     dtype: Dtype = "auto",
     max_tokens: MaxTokens = 0,
     evaluations: Evaluations = 10,
     threads: Threads = 0,
     trust_remote_code: bool = False,
+    step_seconds: StepSeconds = 60.0,
 ) -> None:
     """Train with one recipe on one task."""
     from . import api
     from .show import Progress, outcome
 
-    chosen = api.parse(recipe)
+    chosen = api.parse(recipe, task)
     out = out or Path("runs") / f"{task.replace('/', '_').replace(':', '-')}-{_short(recipe)}-{seed}"
     with Progress(samples, str(chosen)) as bar:
         done = api.run(
@@ -74,12 +82,14 @@ def run(
             reporter=bar,
             model=model,
             reward=reward,
+            label=label,
             lora=lora,
             dtype=dtype,
             max_tokens=max_tokens,
             evaluations=evaluations,
             threads=threads,
             trust_remote_code=trust_remote_code,
+            step_seconds=step_seconds,
         )
     outcome(done)
 
@@ -104,10 +114,12 @@ def compare(
     out: Path = Path("runs/cmp"),
     model: Model = None,
     reward: Reward = None,
+    label: Label = None,
     lora: Lora = 0,
     dtype: Dtype = "auto",
     max_tokens: MaxTokens = 0,
     evaluations: Annotated[int, typer.Option(help="held-out evaluations on an even grid")] = 40,
+    step_seconds: StepSeconds = 60.0,
     processes: Processes = 0,
     ray: Ray = None,
 ) -> None:
@@ -127,10 +139,12 @@ def compare(
             watch=bars,
             model=model,
             reward=reward,
+            label=label,
             lora=lora,
             dtype=dtype,
             max_tokens=max_tokens,
             evaluations=evaluations,
+            step_seconds=step_seconds,
         )
     comparison(summary, f"report: {out / 'report.html'}   all figures: {out / 'summary.json'}")
 
@@ -195,7 +209,7 @@ def show(name: str, flat: Annotated[bool, typer.Option("--flat", help="every par
 @app.command()
 def new(
     method: Annotated[str, typer.Argument(help="slug of a card, or a name of your own")],
-    base: Annotated[str, typer.Option(help="what it is compared with")] = "grpo",
+    base: Annotated[str, typer.Option(help="what it is compared with; its domain's usual one if left out")] = "",
     root: Annotated[Path, typer.Option(help="checkout to write into")] = Path(),
 ) -> None:
     """Lay out the files of a new method: head, equation test, experiment."""
@@ -211,6 +225,21 @@ def atlas(out: Annotated[Path, typer.Option(help="folder to write the site into"
     from .atlas.build import build
 
     print("\n".join(build(out)))
+
+
+@app.command()
+def play(
+    run: Path,
+    episodes: int = 5,
+    seed: int = 0,
+    gif: Annotated[Path | None, typer.Option(help="file for the first episode, as a picture that moves")] = None,
+) -> None:
+    """Let the policy of a finished run act; prints the return of every episode."""
+    from .control.play import play as returns_of
+
+    returns = returns_of(run, episodes, seed, gif)
+    print(" ".join(f"{x:.1f}" for x in returns))
+    print(f"mean return {sum(returns) / len(returns):.1f} over {episodes} episodes" + (f"; wrote {gif}" if gif else ""))
 
 
 @app.command()

@@ -19,7 +19,7 @@ from rich.table import Table
 from .catalogue.index import cards, find
 from .core import parallel
 from .core.recipe import Recipe
-from .registry import bases, methods, recipe
+from .registry import bases, host, methods, recipe, recipe_or_stages
 
 if TYPE_CHECKING:
     from .core.run import Run
@@ -56,8 +56,10 @@ class Progress:
         self.bars.stop()
 
     def __call__(self, run: Run, line: dict[str, Any]) -> None:
-        key, word = ("score", "score") if line["kind"] == "train" else ("greedy", "held-out")
-        self.notes[line["kind"]] = f"{word} {line[key]:.2f}"
+        training = line["kind"] == "train"
+        key = run.domain.progress if training else run.domain.measured(line)
+        if key in line:
+            self.notes[line["kind"]] = f"{key if training else run.domain.tested} {line[key]:.2f}"
         self.bars.update(
             self.task,
             total=run.budget,
@@ -85,28 +87,29 @@ class Watch:
 
         for arm in dict.fromkeys(job.recipe for job in jobs):
             mine = [job for job in jobs if job.recipe == arm]
-            latest = [lines[-1]["greedy"] for job in mine if (lines := curve(job.out))]
+            domain = host(recipe_or_stages(arm), mine[0].task)
+            latest = [lines[-1][domain.measured(lines[-1])] for job in mine if (lines := curve(job.out))]
             if arm not in self.tasks:
                 self.tasks[arm] = self.bars.add_task(arm, total=sum(job.samples for job in mine), note="")
             self.bars.update(
                 self.tasks[arm],
                 completed=sum(samples_spent(job.out) for job in mine),
-                note=f"held-out {sum(latest) / len(latest):.2f}" if latest else "",
+                note=f"{domain.tested} {sum(latest) / len(latest):.2f}" if latest else "",
             )
 
 
 def outcome(run: Run) -> None:
-    """Held-out accuracy before and after, what it cost, what each patch did, where it lies."""
+    """Held-out scores before and after, what it cost, what each patch did, where it lies."""
     lines = [line for line in run.curve if line["kind"] == "evaluation"]
-    table = Table("held-out", "before", "after", box=None)
+    table = Table(run.domain.tested, "before", "after", box=None)
     for name in lines[0]:
-        if name not in ("kind", "round", "samples"):
+        if name not in ("kind", "round", "samples", "tokens", "steps"):
             table.add_row(name, f"{lines[0][name]:.3f}", f"{lines[-1][name]:.3f}")
     out.print(table)
     spent = run.ledger
+    also = "".join(f"{getattr(spent, name)} {name.replace('_', ' ')}, " for name in run.domain.spends)
     out.print(
-        f"spent: {spent.samples} samples, {spent.tokens} tokens, {spent.gradient_steps} gradient steps, "
-        f"{spent.rejected_groups} rejected groups, {spent.seconds:.0f} s (evaluation {spent.evaluation.samples} "
+        f"spent: {spent.samples} samples, {also}{spent.seconds:.0f} s (evaluation {spent.evaluation.samples} "
         f"samples, {spent.evaluation.seconds:.0f} s)"
     )
     trained = [line for line in run.curve if line["kind"] == "train"]
@@ -114,7 +117,7 @@ def outcome(run: Run) -> None:
         values = [line["patches"][path] for line in trained if path in line["patches"]]
         out.print(f"{path}: mean {sum(values) / len(values):.4g}")
     if run.out:
-        out.print(f"written to {run.out}: curve.jsonl, completions/, model/")
+        out.print(f"written to {run.out}: {', '.join(run.domain.files)}")
 
 
 def comparison(summary: dict[str, Any], written: str) -> None:

@@ -1,40 +1,67 @@
 """What the contract and pair suites share: all methods found, and a run small enough to repeat often."""
 
 import importlib
+from itertools import combinations
 from types import ModuleType
 
 import torch
 
 import frugal
 from frugal.core.recipe import Recipe
-from frugal.registry import methods
+from frugal.registry import base_of, bases, methods
+from frugal.registry import recipe as parse
+from tests.control import tinyrun
 
-LANGUAGE = {slug: module for slug, module in methods().items() if module.startswith("frugal.language.")}
+DOMAIN = {slug: module.split(".")[1] for slug, module in methods().items()}
+LANGUAGE = [slug for slug, domain in DOMAIN.items() if domain == "language"]
+BASES = {name: make().domain.name for name, make in bases().items()}
+PAIRS = [(a, b) for a, b in combinations(sorted(DOMAIN), 2) if DOMAIN[a] == DOMAIN[b]]
 
 
 def module(slug: str) -> ModuleType:
-    return importlib.import_module(LANGUAGE[slug])
-
-
-def base_of(slug: str) -> str:
-    """The base that a method is tested on: grpo, unless its file names another one, perhaps with settings."""
-    return getattr(module(slug), "BASE", "grpo")
+    return importlib.import_module(methods()[slug])
 
 
 def task_of(slug: str) -> str:
-    """The task on which a method acts within two rounds: modchain, unless its file names another one."""
-    return getattr(module(slug), "TASK", "modchain")
+    """The task on which a method acts within two rounds, if its file names one; else its base's usual one."""
+    return getattr(module(slug), "TASK", None) or usual_task(base_of(slug).partition("(")[0])
 
 
-def weights_after(recipe: Recipe | str, seed: int = 0, rounds: int = 2, task: str = "modchain") -> torch.Tensor:
-    """All weights after a run of two rounds of 4 prompts x 8 responses on the shipped model, as one vector."""
-    run = frugal.run(recipe, task, samples=32 * rounds, seed=seed, evaluations=1, eval_problems=4, threads=1)
+def task_of_pair(a: str, b: str) -> str:
+    """What two methods are tried on together: of control, the environment that one of them names."""
+    return "" if DOMAIN[a] == "language" else getattr(module(a), "TASK", getattr(module(b), "TASK", ""))
+
+
+def usual_task(base: str) -> str:
+    """The smallest task on which a base trains."""
+    if BASES[base] == "control":
+        return tinyrun.task_for(base)
+    return "modchain" if BASES[base] == "language" else "rm-lab" if base == "rlhf" else "pairs"
+
+
+def run_small(recipe: Recipe | str, seed: int = 0, rounds: int = 2, task: str = "", **more):
+    """A run of a few rounds: 4 prompts x 8 responses of the shipped model, or 100 steps of an environment."""
+    made = parse(recipe) if isinstance(recipe, str) else recipe
+    language = made.domain.name != "control"
+    options = {"evaluations": 1, "threads": 1, "eval_problems" if language else "eval_episodes": 4 if language else 1}
+    task = task or usual_task(made.base.name)
+    return frugal.run(made, task, samples=(32 if language else 100) * rounds, seed=seed, **options, **more)
+
+
+def weights_after(recipe: Recipe | str, seed: int = 0, rounds: int = 2, task: str = "") -> torch.Tensor:
+    """All weights after a small run, as one vector."""
+    run = run_small(recipe, seed, rounds, task)
+    if run.domain.name == "control":
+        return tinyrun.weights(run)
     return torch.cat([p.detach().flatten() for p in run.net.model.parameters()])
 
 
 def small(text: str) -> str:
-    """The recipe with its base made small: 4 prompts x 8 responses, and a step large enough to see."""
+    """The recipe with its base made small: a few rows a round, and a step large enough to see."""
     base, plus, patches = text.partition("+")
     name, _, settings = base.removesuffix(")").partition("(")
-    size = "prompts=32" if name in ("ppo", "sft") else "prompts=4, group=8"
+    if BASES[name] == "control":
+        return f"{tinyrun.small(base)}{plus}{patches}"
+    size = "prompts=32" if BASES[name] == "preference" or name in ("ppo", "sft") else "prompts=4, group=8"
+    size = f"labels=32, {size}" if name == "rlhf" else size
     return f"{name}({', '.join(filter(None, (size, 'lr=1e-3', settings)))}){plus}{patches}"

@@ -29,6 +29,7 @@ def run(code):
         "from frugal.catalogue.index import cards; assert cards(); [card.status for card in cards().values()]",
         "import frugal.core.recipe, frugal.core.text, frugal.core.schedule, frugal.core.errors, frugal.core.run",
         "import frugal.maths, frugal.lazy, frugal.api",
+        "from frugal.preference.tasks import BUILT_IN; [t().problems('test') for t in BUILT_IN.values()]",
     ],
 )
 def test_nothing_heavy_is_imported(code):

@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -452,6 +453,7 @@ def test_programs_end_with_whoever_asked(how):
         [sys.executable, "-c", f"from frugal import sandbox; sandbox.run({sleeper!r}, seconds=300)"],
         cwd=CHECKOUT,
         stderr=subprocess.DEVNULL,
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),  # a shell's background jobs ignore it
     )
     assert eventually(lambda: named(name))
     asking.send_signal(how)

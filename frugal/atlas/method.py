@@ -10,10 +10,9 @@ import shlex
 import textwrap
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 from frugal.core.errors import BadRecipe
-from frugal.registry import bases, find, methods, recipe
+from frugal.registry import base_of, bases, find, methods, recipe
 
 SECTIONS = ("Changes", "Source", "Ours", "Leans on", "Experiment")
 INDENT = 13  # of the text of a section, as `frugal new` lays it out
@@ -79,16 +78,11 @@ def domain_of(slug: str) -> str:
     return find(slug)().domain  # type: ignore[no-any-return]
 
 
-def base_of(slug: str) -> str:
-    """The base that a method is tested on: grpo, unless its file names another."""
-    module: Any = importlib.import_module(methods()[slug])
-    return getattr(module, "BASE", "grpo")
-
-
 @functools.cache
 def pair(a: str, b: str) -> str | None:
     """Why two methods do not combine on the base of either, None if they do."""
-    return refusal(dict.fromkeys([base_of(a), base_of(b)]), [a, b])
+    bases = [base_of(slug).partition("(")[0] for slug in (a, b)]  # without settings, which may clash with either
+    return refusal(dict.fromkeys(bases), [a, b])
 
 
 def refusal(on: Iterable[str], patches: list[str]) -> str | None:

@@ -29,9 +29,10 @@ class Live:
         self._counts: dict[str, float] = defaultdict(float)
         self._layers: dict[str, Any] = {}  # every live part, and under "path.inner" what a wrapper wraps
         self.parts = {path: self._begin(path, part, run) for path, part in recipe.parts.items()}
+        self._watching = [part for part in self._layers.values() if hasattr(part, "observe")]
         for place, kind in recipe.domain.slots.items():
             question, name = place.split(".")
-            number = question in ("credit", "learn")  # for every token
+            number = question in recipe.domain.checked
             if isinstance(kind, One):
                 setattr(self, name, Checked(place, self.parts[place]) if number else self.parts[place])
             else:
@@ -48,6 +49,11 @@ class Live:
         for part in self._layers.values():
             if hasattr(part, "learn"):
                 part.learn(batch)
+
+    def observe(self, step: Any) -> None:
+        """Let every part that watches the environment see its newest step."""
+        for part in self._watching:
+            part.observe(step)
 
     def report(self) -> dict[str, float]:
         """{path: mean output since the last report}: the share that a mask kept, the mean of a weight or reward, the
@@ -124,6 +130,8 @@ class Joined:
         outputs = []
         for path, part in self.owners.items():
             outputs.append(part(*inputs))
+            if getattr(part, "unnoted", False):
+                continue
             self.note(path, outputs[-1][0] if isinstance(outputs[-1], tuple) else outputs[-1], where)
         if self.join == "union":
             return outputs

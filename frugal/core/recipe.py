@@ -69,11 +69,35 @@ class Many:
 
 @dataclass(frozen=True)
 class Domain:
-    """The places and settings of one loop."""
+    """The places and settings of one loop, and its words. A domain with several loops has one of these for each."""
 
     name: str
     slots: Mapping[str, One | Many]
     settings: type
+    loop: str = ""  # its name, where the domain has several
+    elsewhere: frozenset[str] = frozenset()  # places and settings of the domain's other loops
+    checked: tuple[str, ...] = ("credit", "learn")  # questions whose parts have to say a number at every token
+    family: str = ""  # the domain whose policies it trains too, so that one run may have stages of both
+    takes: tuple[str, ...] = ()  # other domains whose patches fit its places
+    base: str = "grpo"  # that a method is tested on unless its file names another
+    unit: str = "completions"  # of the budget
+    metric: str = "greedy"  # of an evaluation, by which arms are compared
+    title: str = "held-out greedy accuracy"  # of the metric
+    instead: str = ""  # another metric, for tasks that cannot measure this one
+    tested: str = "held-out"  # what an evaluation is
+    progress: str = "score"  # of a round
+    spends: tuple[str, ...] = ("tokens", "gradient_steps", "rejected_groups")  # beside samples
+    files: tuple[str, ...] = ("curve.jsonl", "completions/", "model/")  # of a run, that people look into
+    smoke: int = 256  # samples that try whether an experiment runs
+
+    @property
+    def kin(self) -> str:
+        """What domains have in common whose recipes can stand in one run or comparison."""
+        return self.family or self.name
+
+    def measured(self, line: Mapping[str, Any]) -> str:
+        """The metric that an evaluation has."""
+        return self.instead if self.instead and self.metric not in line else self.metric
 
     def locate(self, path: str) -> tuple[str, str]:
         """Split a path into its place and the field or entry behind it ("" if none)."""
@@ -242,12 +266,18 @@ class Recipe:
         return self.domain.settings(**chosen)
 
     def _check_names(self, patch: Patch) -> None:
-        if patch.domain != self.domain.name:
+        if patch.domain not in (self.domain.name, *self.domain.takes):
             raise BadRecipe(
                 f"{patch.name} belongs to the {patch.domain} domain, {self.base.name} to {self.domain.name}"
             )
         if not patch.name:
             raise BadRecipe(f"a patch has no name: {patch.changes()}; decorate the function that makes it with @patch")
+        for path in sorted(patch.touches()):
+            if ".".join(path.split(".")[:2]) in self.domain.elsewhere:
+                raise BadRecipe(
+                    f"{patch.name} changes {path}, which {self.base.name} with its {self.domain.loop} loop does not "
+                    f"have; give it another base of the {self.domain.name} domain"
+                )
         for verb, kind in (("fill", One), ("wrap", One), ("add", Many)):
             for path in getattr(patch, verb):
                 place, inside = self.domain.locate(path)
@@ -331,11 +361,14 @@ def patch(function: Callable[..., Patch]) -> Callable[..., Patch]:
     return make
 
 
-def base(domain: Domain) -> Callable[[Callable[..., Patch]], Callable[..., Recipe]]:
-    """Decorator of a base recipe: a function that fills every One of the domain; extra keywords are settings."""
+def base(domain: Domain, name: str = "") -> Callable[[Callable[..., Patch]], Callable[..., Recipe]]:
+    """Decorator of a base recipe: a function that fills every One of the domain; extra keywords are settings.
 
-    def decorate(function: Callable[..., Patch]) -> Callable[..., Recipe]:
-        name = function.__name__.replace("_", "-")
+    `name` is given where another domain has a base of the function's name: ``control.ppo``.
+    """
+
+    def decorate(function: Callable[..., Patch], given: str = name) -> Callable[..., Recipe]:
+        name = given or function.__name__.replace("_", "-")
         known = list(inspect.signature(function).parameters)
 
         @functools.wraps(function)
@@ -363,6 +396,7 @@ def base(domain: Domain) -> Callable[[Callable[..., Patch]], Callable[..., Recip
             made = dataclasses.replace(made, domain=domain.name, name=_address(function, name), args=bound)
             return Recipe(domain, made, frozenset(explicit))
 
+        make.base_name = name  # type: ignore[attr-defined]
         return make
 
     return decorate

@@ -5,10 +5,10 @@ A run directory is readable without us:
     run.json              what was asked: recipe, task, model, seed, budget, versions
     curve.jsonl           one line a round, and one for each evaluation
     ledger.json           everything spent
-    completions/*.parquet what was sampled, one file a checkpoint
+    completions/*.parquet what a language model sampled, one file a checkpoint
     broken/*.json         samples for which a part said NaN or infinity, if there were any
     checkpoints/N/        tensors.safetensors, state.json (with checksums, and the curve so far)
-    model/                the final weights, as the model's own library reads them
+    model/                the final weights, as the model's own library reads them; of a controller, its policy
 
 What is written stands under another name until it is whole and on the disk, except for a line of the curve.
 """
@@ -39,12 +39,14 @@ CHECKPOINTS_KEPT = 2
 class Spent:
     """What sampling costs; kept once for training and once for evaluation."""
 
-    samples: int = 0  # completions
+    samples: int = 0  # completions, labels or environment steps
     tokens: int = 0
     steps: int = 0  # of decoding: each appends a token to every response that is being sampled
     verifier_calls: int = 0
     verifier_failures: int = 0  # completions scored 0 because the verifier hung or crashed
     demonstrations: int = 0
+    episodes: int = 0  # of an environment, that came to their end
+    labels: int = 0  # comparisons of two responses, asked for or taken from data
     seconds: float = 0.0
 
 
@@ -53,7 +55,10 @@ class Ledger(Spent):
     """Everything that a run has spent. Counts; seconds are wall-clock."""
 
     teacher_calls: int = 0
-    labels: int = 0
+    completions: int = 0  # drawn, where samples are labels
+    label_failures: int = 0  # of an oracle that hung or crashed; charged
+    abstentions: int = 0  # labels without an answer, those above included
+    identical_pairs: int = 0  # of equal responses, about which nobody is asked; they count as samples
     gradient_steps: int = 0
     skipped_steps: int = 0  # a part or the gradient was NaN or infinite
     rejected_groups: int = 0
@@ -89,7 +94,11 @@ class Run:
         self.ledger, self.clock = Ledger(), 0
         self.stumbled = 0  # rounds in a row of which nothing could be learnt
         self.curve: list[dict[str, Any]] = []
+        self.domain: Any = None  # of the recipe, for who shows the run
+        self.env: Any = None  # the environments, for parts that begin, and their spaces
+        self.spaces: Any = None
         self.net: Any = None  # the policy, for parts that begin
+        self.task: Any = None  # what it is trained on, for the same
         self.settings: Any = None  # the loop's, as numbers at this round
         self.state: dict[str, Any] | None = None  # what `load` found, until the loop takes it
         self.reporter = reporter
@@ -119,8 +128,7 @@ class Run:
 
     def log(self, kind: str, **values: Any) -> None:
         """Add one line to the curve."""
-        spent = {name: getattr(self.ledger, name) for name in ("samples", "tokens", "steps")}
-        line = {"kind": kind, "round": self.clock, **spent, **values}
+        line = {"kind": kind, "round": self.clock, "samples": self.ledger.samples, **values}
         self.curve.append(line)
         if self.writes_to:
             with self._writing(), open(self.writes_to / "curve.jsonl", "a") as file:

@@ -24,7 +24,7 @@ class Stage:
 
     def __str__(self) -> str:
         budget = f":{self.samples}" if self.samples is not None else ""
-        task = f"@{getattr(self.task, 'name', self.task)}" if self.task is not None else ""
+        task = f"@{task_name(self.task)}" if self.task is not None else ""
         return f"{self.recipe}{budget}{task}"
 
 
@@ -40,15 +40,17 @@ class Stages:
         for stage in self.stages[:-1]:
             if not stage.samples:
                 raise BadRecipe(f"the stage {stage} does not say how many samples it takes; write {stage.recipe}:1000")
-        if len({stage.recipe.domain.name for stage in self.stages}) > 1:
-            raise BadRecipe(f"{self}: all stages of a run belong to one domain")
+        if len({stage.recipe.domain.kin for stage in self.stages}) > 1:
+            raise BadRecipe(f"{self}: all stages of a run train one kind of policy")
 
     def __str__(self) -> str:
         return " then ".join(map(str, self.stages))
 
     @property
     def domain(self) -> Domain:
-        return self.stages[0].recipe.domain
+        """That of the first stage; of a family, the one that has come to it, since it knows the other."""
+        domains = [stage.recipe.domain for stage in self.stages]
+        return next((domain for domain in domains if domain.family), domains[0])
 
     def as_data(self) -> dict[str, Any]:
         """JSON-ready: the text that rebuilds it, and each stage's parts for the reader."""
@@ -62,6 +64,14 @@ class Stages:
         if ends[-1] != samples or any(b <= a for a, b in zip([0, *ends], ends, strict=False)):
             raise BadRecipe(f"{self}: the stages end at {ends} samples, and the budget is {samples}")
         return ends
+
+
+def task_name(task: Any) -> str:
+    """What a task is called: a name as it is, an object by its name, an environment by its id."""
+    if isinstance(task, str):
+        return task
+    names = (getattr(task, "name", None), getattr(getattr(task, "spec", None), "id", None))
+    return str(next((name for name in names if name), None) or getattr(task, "__name__", type(task).__name__))
 
 
 def as_stages(recipe: Recipe | Stages) -> Stages:

@@ -14,13 +14,13 @@ import numpy as np
 from frugal.core.errors import BadRun
 from frugal.core.recipe import Frozen, Recipe
 from frugal.core.run import write
-from frugal.core.stages import Stages
+from frugal.core.stages import Stages, task_name
+from frugal.registry import check_options, host
 from frugal.registry import recipe_or_stages as parse
 
 from . import statistics
 from .runs import Job, curve, failures, run_all
 
-METRIC = "greedy"  # held-out greedy accuracy
 BESIDE = ("greedy", "length", "sampled", "sampled_length")  # of the last evaluation, to be seen whatever the metric
 COSTS = {"samples": "samples", "tokens": "tokens", "steps": "decoding steps"}  # what may be counted to a target
 EVALUATIONS = 40  # a trailing mean of five is then an eighth of the budget
@@ -64,13 +64,18 @@ def plan(
     options: dict[str, Any],
 ) -> list[Job]:
     """One job for each arm and seed, a seed's arms beside one another. Raises `BadRun` on an empty or doubled grid."""
-    texts = [str(parse(arm) if isinstance(arm, str) else arm) for arm in arms]
+    recipes = [parse(arm, task) if isinstance(arm, str) else arm for arm in arms]
+    texts = [str(recipe) for recipe in recipes]
     if len(set(texts)) < len(texts):
         raise BadRun(f"an arm is given twice: {', '.join(texts)}")
     chosen = range(seeds) if isinstance(seeds, int) else seeds
     if not chosen or not texts:
         raise BadRun(f"{len(texts)} arms and {len(chosen)} seeds; give at least one of each")
-    given = Frozen({"threads": 1, "evaluations": EVALUATIONS, **options})
+    hosts = {text: host(recipe, task).name for text, recipe in zip(texts, recipes, strict=True)}
+    if len(set(hosts.values())) > 1:
+        where = ", ".join(f"{text} in {domain}" for text, domain in hosts.items())
+        raise BadRun(f"all arms of a comparison are measured in one domain, and on {task_name(task)} it is {where}")
+    given = Frozen({"threads": 1, "evaluations": EVALUATIONS, **check_options(hosts[texts[0]], options)})
     return [Job(arm, task, samples, s, out / folder(arm) / f"seed-{s}", given) for s in chosen for arm in texts]
 
 
@@ -80,13 +85,16 @@ def folder(arm: str) -> str:
 
 
 def summarise(
-    jobs: Sequence[Job], metric: str = METRIC, larger_is_better: bool = True, cost: str = "samples"
+    jobs: Sequence[Job], metric: str = "", larger_is_better: bool = True, cost: str = "samples"
 ) -> dict[str, Any]:
     """Curves on one grid, and for every arm the figures of one score a seed and its race against the first arm.
 
-    JSON-ready; infinities are None. A seed whose run failed counts with the untrained score from there on. The grid is
-    one of `cost`, up to the most that a run has spent; a run that has spent less stays at its last score.
+    JSON-ready; infinities are None. A seed whose run failed counts with the untrained score from there on. Without
+    `metric` it is the domain's. The grid is one of `cost`, up to the most that a run has spent; a run that has spent
+    less stays at its last score.
     """
+    domain = host(parse(jobs[0].recipe), jobs[0].task)
+    metric = metric or domain.measured(next(iter(curve(jobs[0].out)), {}))
     arms = list(dict.fromkeys(job.recipe for job in jobs))
     first = jobs[0]
     end = first.samples if cost == "samples" else max(line[cost] for job in jobs for line in curve(job.out))
@@ -101,11 +109,12 @@ def summarise(
         row["statistics"]["p_holm"] = corrected
     return _finite(
         {
-            "task": first.task if isinstance(first.task, str) else first.task.name,
+            "task": task_name(first.task),
             "samples": first.samples,
             "seeds": len(jobs) // len(arms),
             "cost": COSTS[cost],
-            "metric": f"held-out {metric}" + (" accuracy" if metric == METRIC else ""),
+            "unit": domain.unit,
+            "metric": domain.title if metric == domain.metric else f"{domain.tested} {metric}",
             "larger_is_better": larger_is_better,
             "grid": grid.tolist(),
             "arms": rows,
@@ -163,8 +172,14 @@ def _arm(arm: str, jobs: list[Job], grid: np.ndarray, curves: np.ndarray) -> dic
     notes = [line["patches"] for job in jobs for line in curve(job.out, "train")]
     paths = sorted({path for note in notes for path in note})
     row["patches"] = {path: float(np.mean([note[path] for note in notes if path in note])) for path in paths}
+    row["frontier"] = [_frontier(job) for job in jobs]
     row["failed"] = {str(job.seed): why for job, why in failures(jobs).items()}
     return row
+
+
+def _frontier(job: Job) -> list[list[float]]:
+    """[KL to the start, reward] at every evaluation of a run, where it measures both."""
+    return [[line["kl"], line["reward"]] for line in curve(job.out) if {"kl", "reward"} <= line.keys()]
 
 
 def _against(

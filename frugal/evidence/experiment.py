@@ -22,12 +22,12 @@ from frugal.core.run import write
 from frugal.core.text import import_file
 from frugal.registry import find, recipe
 
-from .compare import METRIC, folder, plan, summarise
+from .compare import folder, plan, summarise
 from .runs import Job, run_all
 
 CHECKOUT = Path(__file__).parents[2]
 VERDICTS = {"better": "holds", "worse": "opposite", "not shown": "not shown"}
-SMOKE = {"samples": 256, "seeds": 2}
+SMOKE_SEEDS = 2
 TUNING_SEEDS = (100, 101)  # never among those of the experiment
 
 
@@ -43,7 +43,7 @@ class Experiment:
     search: Mapping[str, tuple[Any, ...]]  # settings of the base and the values tried for each arm
     seeds: int = 8
     rests_on: Literal["samples", "final", "area"] = "samples"  # to target; of the last tenth; under the curve
-    metric: str = METRIC
+    metric: str = ""  # of the evaluations; "": the domain's
     larger_is_better: bool = True
     cost: Literal["samples", "tokens", "steps"] = "samples"  # what is counted to the target; steps of decoding
     tuned_by: str = ""  # another metric, of which more is better; "": the one above
@@ -81,8 +81,9 @@ def prove(
     and its tuning are run once a task); unfinished ones are resumed.
     """
     experiment, path = load(slug, root), experiments(root)[slug]
-    samples = experiment.samples if scale == "full" else min(SMOKE["samples"], experiment.samples)
-    n = seeds or (experiment.seeds if scale == "full" else SMOKE["seeds"])
+    smoke = recipe(experiment.arms[0], experiment.task).domain.smoke
+    samples = experiment.samples if scale == "full" else min(smoke, experiment.samples)
+    n = seeds or (experiment.seeds if scale == "full" else SMOKE_SEEDS)
     out = root / "runs" / ("prove" if scale == "full" else "smoke") / place(experiment, samples)
     began, run = time.time(), partial(run_all, processes=processes, watch=watch, ray=ray)
     arms, tuning = tune(experiment, samples, out, run)
@@ -98,7 +99,7 @@ def prove(
         "domain": path.parent.name,
         "verdict": VERDICTS[word(judged, experiment.rests_on)],
         "rests_on": experiment.rests_on,
-        "scale": f"{asked['parameters'] / 1e6:.1f}M, {experiment.task}, {samples} samples",
+        "scale": f"{size(asked['parameters'])}, {experiment.task}, {samples} samples",
         "sentence": summary["sentences"][0],
         "question": experiment.question,
         "expected": experiment.expected,
@@ -135,27 +136,33 @@ def tune(
     Every combination of the values runs with the tuning seeds.
     """
     grid = [dict(zip(experiment.search, values, strict=True)) for values in product(*experiment.search.values())]
-    tried = {arm: [_with(arm, settings) for settings in grid] for arm in experiment.arms}
+    tried = {arm: [_with(arm, settings, experiment.task) for settings in grid] for arm in experiment.arms}
     jobs = plan(
         experiment.task, list(chain.from_iterable(tried.values())), samples, TUNING_SEEDS, out, dict(experiment.options)
     )
     run(jobs)
-    metric, larger = experiment.tuned_by or experiment.metric, experiment.larger_is_better or bool(experiment.tuned_by)
+    metric = experiment.tuned_by or experiment.metric or recipe(experiment.arms[0], experiment.task).domain.metric
+    larger = experiment.larger_is_better or bool(experiment.tuned_by)
     found, sign = summarise(jobs, metric, larger, experiment.cost), 1 if larger else -1
     area = {row["recipe"]: sign * row["area_mean"] for row in found["arms"]}
     chosen = [max(texts, key=area.__getitem__) for texts in tried.values()]
-    trials = "; ".join(f"{text}: {abs(area[text]):.3f}" for texts in tried.values() for text in texts)
+    trials = "; ".join(f"{text}: {sign * area[text]:.3f}" for texts in tried.values() for text in texts)
     return chosen, (
         f"{', '.join(f'{name} from {values}' for name, values in experiment.search.items())} for each arm, by the area "
         f"under the curve of {metric} over {len(TUNING_SEEDS)} seeds of their own, {len(jobs)} runs: {trials}"
     )
 
 
-def _with(arm: str, settings: Mapping[str, Any]) -> str:
+def _with(arm: str, settings: Mapping[str, Any], task: Any = None) -> str:
     """The recipe with other settings of its base."""
-    whole = recipe(arm)
+    whole = recipe(arm, task)
     changed = find(whole.base.name)(**{**whole.base.args, **settings})
     return str(reduce(add, whole.patches, changed))
+
+
+def size(parameters: int) -> str:
+    """0.7M, or 4.6k of a small controller."""
+    return f"{parameters / 1e6:.1f}M" if parameters >= 1e5 else f"{parameters / 1e3:.1f}k"
 
 
 def word(figures: Mapping[str, Any], rests_on: str) -> str:

@@ -14,13 +14,15 @@ def draw(summary: dict[str, Any], path: Path) -> None:
     _figure(summary).savefig(path, dpi=150)
 
 
-def svg(summary: dict[str, Any]) -> str:
-    """The same picture as SVG for a page, in the page's own text colour."""
+def svg(summary: dict[str, Any], frontier: bool = False) -> str:
+    """The same picture as SVG for a page, in the page's own text colour; or that of the reward against the KL."""
     import matplotlib
 
     file = io.StringIO()
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "frugal"}):
-        _figure(summary).savefig(file, format="svg", transparent=True, metadata={"Date": None})
+        (_frontier if frontier else _figure)(summary).savefig(
+            file, format="svg", transparent=True, metadata={"Date": None}
+        )
     text = file.getvalue()
     return text[text.index("<svg") :].replace("#000000", "currentColor").replace("<svg ", '<svg role="img" ', 1)
 
@@ -37,13 +39,32 @@ def _figure(summary: dict[str, Any]) -> Any:
         axes.plot(grid, np.mean(arm["curves"], axis=0), color=f"C{i}", linewidth=2.4, label=arm["recipe"])
     seeds = summary["seeds"]
     axes.set(
-        xlabel={"samples": "samples (completions)"}.get(summary["cost"], summary["cost"]),
+        xlabel=f"samples ({summary['unit']})" if summary["cost"] == "samples" else summary["cost"],
         ylabel=summary["metric"],
         xlim=(0, grid[-1]),
         title=f"{summary['task']}: mean and each of {seeds} seed{'s' if seeds > 1 else ''}",
     )
     if summary["metric"].endswith("accuracy"):
         axes.set_ylim(0, 1.02)
+    axes.grid(alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, loc="best")
+    return figure
+
+
+def _frontier(summary: dict[str, Any]) -> Any:
+    """What reward each policy has reached at what distance from the start: every seed's way, its end marked."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4.2), layout="constrained")
+    axes = figure.subplots()
+    for i, arm in enumerate(summary["arms"]):
+        for seed, way in enumerate(arm["frontier"]):
+            kl, reward = np.array(way).reshape(-1, 2).T
+            label = arm["recipe"] if seed == 0 else None
+            axes.plot(kl, reward, "-", color=f"C{i}", alpha=0.6, linewidth=1.2, label=label)
+            axes.plot(kl[-1:], reward[-1:], "o", color=f"C{i}", markersize=5)
+    axes.set(xlabel="KL to the start (nats a response)", ylabel="held-out true reward", title="reward against KL")
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, loc="best")

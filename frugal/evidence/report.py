@@ -27,8 +27,9 @@ def write_report(summary: dict[str, Any], jobs: Sequence[Job], out: Path) -> Non
     page = environment.get_template("report.html.j2").render(
         **summary,
         picture=svg(summary),
+        frontier=svg(summary, frontier=True) if any(any(arm["frontier"]) for arm in arms) else "",
         columns=[column for column in arms[0]["ledger"] if any(arm["ledger"].get(column) for arm in arms)],
-        completions={arm["recipe"]: _completions(arm, jobs) for arm in arms},
+        completions={arm["recipe"]: found for arm in arms if (found := _completions(arm, jobs))},
     )
     write(out / "report.html", page)
 

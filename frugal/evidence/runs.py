@@ -26,7 +26,7 @@ from frugal.core import parallel
 from frugal.core.errors import BadRun, CannotWrite, FrugalError, MissingExtra, RunFailed
 from frugal.core.recipe import Frozen
 from frugal.core.run import write
-from frugal.registry import code
+from frugal.registry import code, host
 from frugal.registry import recipe_or_stages as parse
 
 TRIES = 3  # of a worker that dies
@@ -75,7 +75,8 @@ def run_all(
 def _on_this_machine(jobs: Sequence[Job], processes: int, watch: Callable[[Sequence[Job]], None]) -> list[str]:
     """A process for each run, forked from one that has imported everything; returns what went wrong, in words."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["frugal.language.main", "frugal.language.loop"])  # imported once, not once a run
+    domain = host(parse(jobs[0].recipe), jobs[0].task).name
+    context.set_forkserver_preload([f"frugal.{domain}.main"])  # imported once, not once a run
     waiting = [(job, 1) for job in jobs]
     working: list[tuple[Any, Job, int]] = []
     errors: list[str] = []

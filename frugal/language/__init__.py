@@ -16,6 +16,6 @@ def __getattr__(name: str) -> Any:
     from frugal.registry import find
 
     try:
-        return find(name.replace("_", "-"))
+        return find(name.replace("_", "-"), "language")
     except UnknownName as error:
         raise AttributeError(str(error)) from None

@@ -38,7 +38,8 @@ class Evaluation:
             return samples * self.times // run.budget
 
         if not done or point(run.ledger.samples) > point(done[-1]) or (last and run.ledger.samples > done[-1]):
-            run.log("evaluation", **self(net, run, self.k if last or not done else 0))
+            found = self(net, run, self.k if last or not done else 0)
+            run.log("evaluation", tokens=run.ledger.tokens, steps=run.ledger.steps, **found)
 
     @torch.no_grad()
     def __call__(self, net: Policy, run: Run, k: int) -> dict[str, float]:

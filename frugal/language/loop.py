@@ -24,7 +24,7 @@ from .evaluate import Evaluation
 from .gradient import accumulate, look_again
 from .policy import Column, Now, Policy
 from .record import describe, resume, set_aside, snapshot, table
-from .rollout import Sampler, judge
+from .rollout import Sampler
 from .rows import Ask, Rows
 from .slots import Settings
 from .tasks.task import Problem, Task
@@ -40,7 +40,7 @@ def train(recipe: Recipe, task: Task, net: Policy, run: Run, evaluation: Evaluat
     """
     recipe.check()
     columns, micro_tokens = columns_by_view(recipe), micro_tokens or net.micro_tokens
-    pool, spent, run.net = list(task.problems("train")), run.ledger, net
+    pool, spent, run.net, run.task = list(task.problems("train")), run.ledger, net, task
     if "ref" in columns:
         net.freeze_reference()
     p = Live(recipe, run)
@@ -113,7 +113,7 @@ def train(recipe: Recipe, task: Task, net: Policy, run: Run, evaluation: Evaluat
             batch = batch if batch.A is not None else batch.put(A=torch.zeros_like(batch.old))
 
         spent.seconds += time.monotonic() - began
-        run.log("train", **describe(batch, steps), patches=p.report())
+        run.log("train", tokens=spent.tokens, steps=spent.steps, **describe(batch, steps), patches=p.report())
         run.keep(table(batch, net, run.clock))
         run.tick(lambda: snapshot(run, optimiser, p))
     evaluation.when_due(net, run, last=True)
@@ -137,7 +137,7 @@ def gather(p: Live, pool: list[Problem], sampler: Sampler, s: Settings, run: Run
         rows = p.collect(asks, sampler, run.rng("collect", attempt))
         if rows is None:
             continue  # it waits for more
-        rows = judge(sampler.task, sampler.net, rows, run.ledger)
+        rows = p.score(rows, sampler)
         for k in itertools.count():
             extras = [extra for extra in p.extra(rows, k) if extra]
             if not extras:
@@ -150,7 +150,7 @@ def gather(p: Live, pool: list[Problem], sampler: Sampler, s: Settings, run: Run
                     rows = rows + sampler(extra.asks, run.rng("extra", attempt, k, which))
                 if extra.ready is not None:
                     rows = rows + extra.ready
-            rows = judge(sampler.task, sampler.net, rows, run.ledger)
+            rows = p.score(rows, sampler)
         _, std = maths.group_mean_std(rows.score, rows.group, rows.counts)
         run.ledger.flat_groups += len(rows.group[std == 0].unique())
         if p.keep:

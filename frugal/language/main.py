@@ -18,11 +18,12 @@ from frugal.core.errors import BadTask
 from frugal.core.recipe import Recipe
 from frugal.core.run import Run
 from frugal.core.stages import Stage, Stages, as_stages
-from frugal.registry import code
+from frugal.registry import code, host
 
 from .evaluate import Evaluation
 from .loop import settled, train
 from .models import load, load_others
+from .options import Options
 from .policy import Policy
 from .tasks.find import find_task
 from .tasks.task import Task
@@ -31,20 +32,15 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
 
 
 @dataclass(frozen=True)
-class Options:
-    """What a run needs beside recipe, task, budget and seed; written to run.json."""
+class Kit:
+    """What a domain whose policies are language models brings to `run`."""
 
-    model: str | None = None  # None: the task's own tiny model
-    reward: str | None = None  # file.py:function or code, for a JSONL file or data set
-    max_tokens: int = 0  # of a response; 0: what the task asks for
-    lora: int = 0  # rank; 0 trains all weights
-    dtype: str = "auto"
-    evaluations: int = 10
-    eval_problems: int = 64
-    eval_k: int = 4
-    micro_tokens: int = 0  # of one forward and backward pass; 0: what takes a few GB
-    threads: int = 0  # 0: what torch takes; part of what makes a run repeatable
-    trust_remote_code: bool = False
+    find: Callable[..., Task] = lambda name, options=None: find_task(name, options and options.reward)
+    load: Callable[..., tuple[Any, Any]] = load
+    loop: Callable[[Recipe], Callable[..., None]] = lambda recipe: train
+    evaluation: Callable[..., Any] = lambda task, limit, options, model, tokenizer: Evaluation(
+        task, limit, options.evaluations, options.eval_problems, options.eval_k
+    )
 
 
 def run(
@@ -56,6 +52,7 @@ def run(
     options: Options,
     reporter: Callable[..., None] | None = None,
     again: bool = False,
+    kit: Kit = Kit(),
 ) -> Run:
     """Train from scratch, or (`again`) from the newest checkpoint in `out`. Returns the run with its curve."""
     keep_freed_memory()
@@ -63,15 +60,16 @@ def run(
     if options.threads:
         torch.set_num_threads(options.threads)
     record = Run(samples, seed, out, reporter=reporter)
-    final = find_task(task, options.reward) if isinstance(task, str) else task
+    record.domain = host(recipe, task)
+    final = kit.find(task, options) if isinstance(task, str) else task
     name = options.model or getattr(final, "model", None)
     if name is None:
         raise BadTask(f"{final.name} has no model of its own; name one: --model smollm2 (or a folder, or a hub name)")
-    model, tokenizer = load(name, options.dtype, options.lora, seed, options.trust_remote_code)
+    model, tokenizer = kit.load(name, options.dtype, options.lora, seed, options.trust_remote_code)
     if parallel.size > 1:
         parallel.agree(hash(sum(float(p.detach().sum(dtype=torch.float64)) for p in model.parameters())), "the weights")
     limit, stages = options.max_tokens or final.max_tokens, as_stages(recipe)
-    tasks = [_task_of(stage, final) for stage in stages.stages]
+    tasks = [_task_of(stage, final, kit) for stage in stages.stages]
     others = []
     for stage, on in zip(stages.stages, tasks, strict=True):
         net = stage.recipe.parts["learn.policy"](model, tokenizer)
@@ -84,16 +82,17 @@ def run(
         task_name = task if isinstance(task, str) else final.name
         named = dataclasses.replace(options, model=name)
         record.create(asked(recipe, task_name, samples, seed, named, model.num_parameters()))
-    evaluation = Evaluation(final, limit, options.evaluations, options.eval_problems, options.eval_k)
+    evaluation = kit.evaluation(final, limit, options, model, tokenizer)
     with record.interruptible():
         for i in range(record.stage, len(ends)):
             net = stages.stages[i].recipe.parts["learn.policy"](model, tokenizer)
             net.others = others[i]
             record.enter(i, ends[i - 1] if i else 0, ends[i])
-            train(stages.stages[i].recipe, tasks[i], net, record, evaluation, options.micro_tokens)
+            train_by = kit.loop(stages.stages[i].recipe)
+            train_by(stages.stages[i].recipe, tasks[i], net, record, evaluation, options.micro_tokens)
     if record.writes_to:
         disable_progress_bar()
-        record.save_model(lambda folder: (model.save_pretrained(folder), tokenizer.save_pretrained(folder)))
+        record.save_model(lambda folder: (record.net.model.save_pretrained(folder), tokenizer.save_pretrained(folder)))
     return record
 
 
@@ -105,10 +104,10 @@ def keep_freed_memory() -> None:
         libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
 
-def _task_of(stage: Stage, final: Task) -> Task:
+def _task_of(stage: Stage, final: Task, kit: Kit) -> Task:
     if stage.task is None:
         return final
-    return find_task(stage.task) if isinstance(stage.task, str) else stage.task
+    return kit.find(stage.task) if isinstance(stage.task, str) else stage.task
 
 
 def check(recipe: Recipe, task: Task, net: Policy, limit: int) -> None:
@@ -133,6 +132,9 @@ def check(recipe: Recipe, task: Task, net: Policy, limit: int) -> None:
                 f"{task.name}: the prompt of problem {i} has {n} tokens, and with max_tokens={s.max_tokens} "
                 f"the model's context holds {net.context}; shorten it or set max_tokens"
             )
+    for part in recipe.parts.values():
+        if hasattr(part, "check"):
+            part.check(task, net, s.max_tokens)
 
 
 def asked(
@@ -145,7 +147,7 @@ def asked(
 
     return {
         **recipe.as_data(),
-        "domain": recipe.domain.name,
+        "domain": host(recipe, task).name,
         "task": task,
         "samples": samples,
         "seed": seed,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -17,7 +18,12 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 def load(
-    name: str, dtype: str = "auto", lora: int = 0, seed: int = 0, trust_remote_code: bool = False
+    name: str,
+    dtype: str = "auto",
+    lora: int = 0,
+    seed: int = 0,
+    trust_remote_code: bool = False,
+    tiny: Callable[[str], tuple[Any, Any]] = load_tiny,
 ) -> tuple[Any, Any]:
     """(model, tokenizer). `dtype` auto is bfloat16 where the processor has it in hardware, else float32.
 
@@ -26,7 +32,7 @@ def load(
     if dtype != "auto" and dtype not in DTYPES:
         raise BadModel(f"dtype {dtype!r}; choose auto, {', '.join(DTYPES)}")
     if name.startswith("tiny-"):
-        model, tokenizer = load_tiny(name)
+        model, tokenizer = tiny(name)
         model = model if dtype == "auto" else model.to(DTYPES[dtype])
     else:
         model, tokenizer = _load(resolve(name), _dtype(dtype), trust_remote_code)

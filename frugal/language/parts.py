@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from .policy import Now, Policy
     from .rollout import Sampler
     from .rows import Ask, Rows
-    from .tasks.task import Problem
+    from .tasks.task import Problem, Task
 
 # -- start ----------------------------------------------------------------------------------------------------
 
@@ -84,6 +84,20 @@ class Demonstrations:
 
 
 # -- credit ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Verified:
+    """The task's own score, asked for once a rollout."""
+
+    def __call__(self, rows: Rows, sampler: Sampler) -> Rows:
+        from .rollout import judge
+
+        return judge(sampler.task, sampler.net, rows, sampler.spent)
+
+    def check(self, task: Task, net: Policy, limit: int) -> None:
+        if not hasattr(task, "score"):
+            raise BadTask(f"{task.name} has problems but no verifier; give one: --reward my_reward.py:score")
 
 
 @dataclass(frozen=True)

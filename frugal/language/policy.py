@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache, partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -43,11 +44,19 @@ class Now:
 class Policy:
     """A causal model with its tokenizer. `temperature` divides every logit: it is part of the policy itself."""
 
+    writes = True  # a reward model is trained as a policy is, and says nothing
+
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase):
+        inner = model.get_base_model() if hasattr(model, "get_base_model") else model  # below LoRA
+        self._assemble(model, tokenizer, inner, inner.get_output_embeddings())
+        self._check_head(inner)
+
+    def _assemble(
+        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, inner: PreTrainedModel, head: Any
+    ) -> None:
         self.model, self.tokenizer = model.eval(), tokenizer  # no dropout: one policy samples and is trained
         self.temperature = 1.0
-        inner = model.get_base_model() if hasattr(model, "get_base_model") else model  # below LoRA
-        self.backbone, self.head = inner.base_model, inner.get_output_embeddings()
+        self.backbone, self.head = inner.base_model, head
         self.body: Body = Llama(self.backbone) if fits(inner.config) else Generic(self.backbone)
         self.context = getattr(inner.config, "max_position_embeddings", None) or 2**31
         self.ends = _end_tokens(inner, tokenizer)
@@ -57,7 +66,6 @@ class Policy:
         self.end = int(self.ends[0]) if tokenizer.eos_token_id is None else int(tokenizer.eos_token_id)
         self.reference: Policy | None = None
         self.others: dict[str, Policy] = {}  # frozen models that look at the rows too, by view: a teacher
-        self._check_head(inner)
 
     @property
     def size(self) -> int:
@@ -206,7 +214,7 @@ class Policy:
 
 
 def _end_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Tensor:
-    configured = getattr(model.generation_config, "eos_token_id", None)
+    configured = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
     ends = {*(configured if isinstance(configured, (list, tuple)) else [configured]), tokenizer.eos_token_id} - {None}
     if not ends:
         raise BadModel("the model names no end-of-sequence token; set tokenizer.eos_token")

@@ -24,12 +24,18 @@ from .parts import (
     PPOClip,
     Return,
     Spread,
+    Verified,
     Whole,
 )
 from .slots import LANGUAGE
 
 GROUPED = ("compares a group's rewards",)
-PLAIN = {"start.state": FromProblem(), "act.collect": Whole(), "learn.policy": Causal()}
+PLAIN = {
+    "start.state": FromProblem(),
+    "act.collect": Whole(),
+    "credit.score": Verified(),
+    "learn.policy": Causal(),
+}
 
 
 def _kl(beta: float, path: str, part: type) -> dict[str, Any]:

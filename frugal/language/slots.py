@@ -5,12 +5,11 @@ Axes: N problems of the pool, G groups, B rows of a round, b rows of a minibatch
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from typing import Any
 
-from frugal.core.errors import BadRecipe
 from frugal.core.recipe import Domain, Many, One
-from frugal.core.schedule import Schedule
+from frugal.core.settings import Settings as Numbers
 
 SLOTS: dict[str, One | Many] = {
     # start: what an episode begins from
@@ -24,6 +23,7 @@ SLOTS: dict[str, One | Many] = {
     "act.temperature": Many("product", "(logits[B,V], t) -> factor on the temperature, scalar or [B]"),
     "act.collect": One("(asks, sampler, rng) -> rows[B] of as many groups, or None where it wants more asks first"),
     # credit: what an outcome is worth
+    "credit.score": One("(rows[B], sampler) -> rows, each with a score"),
     "credit.rewards": Many("sum", "(rows) -> r[B,T], beside the task's score"),
     "credit.advantage": One("(r[B,T], rows) -> A[B,T]"),
     "credit.bonus": Many("sum", "(rows) -> A'[B,T], added to the advantage"),
@@ -45,8 +45,13 @@ MEANS = ("token", "rollout", "constant")
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(Numbers):
     """Numbers of the loop. Any number may be a schedule over the run, such as ``linear(1e-4, 0)``."""
+
+    counts = ("prompts", "group", "max_tokens", "epochs", "minibatches")
+    may_be_zero = ("weight_decay", "lr")
+    may_be_none = ("max_tokens", "lr")
+    words = {"unit": UNITS, "mean": MEANS}
 
     prompts: Any = 16  # groups a round
     group: Any = 8  # rollouts a group, G
@@ -59,30 +64,6 @@ class Settings:
     max_grad_norm: Any = 1.0
     unit: str = "token"  # of the ratio: token, turn, rollout
     mean: str = "rollout"  # of the loss: over tokens, over rollouts' token means, or by a constant
-
-    def __post_init__(self) -> None:
-        for name, allowed in (("unit", UNITS), ("mean", MEANS)):
-            if getattr(self, name) not in allowed:
-                raise BadRecipe(f"{name}={getattr(self, name)!r}; choose from {', '.join(allowed)}")
-        for f in fields(self):
-            value = getattr(self, f.name)
-            numbers = [value.start, value.end] if isinstance(value, Schedule) else [value]
-            for number in numbers:
-                if f.name in ("unit", "mean") or (number is None and f.name in ("max_tokens", "lr")):
-                    continue
-                if isinstance(number, bool) or not isinstance(number, (int, float)):
-                    raise BadRecipe(f"{f.name}={value!r}; give a number or a schedule such as linear(1e-4, 0)")
-                zero_is_fine = f.name in ("weight_decay", "lr")
-                if number < 0 or (number == 0 and not zero_is_fine):
-                    raise BadRecipe(f"{f.name}={value!r}; give a number above 0")
-
-    def at(self, progress: float) -> Settings:
-        """The settings as numbers at `progress` (0 to 1); counts are rounded."""
-        now = {
-            f.name: getattr(self, f.name)(progress) for f in fields(self) if isinstance(getattr(self, f.name), Schedule)
-        }
-        counts = ("prompts", "group", "max_tokens", "epochs", "minibatches")
-        return replace(self, **{k: max(round(v), 1) if k in counts else v for k, v in now.items()}) if now else self
 
 
 LANGUAGE = Domain("language", SLOTS, Settings)

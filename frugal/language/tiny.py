@@ -75,15 +75,20 @@ def fresh_model(task: TinyTask, seed: int = 0) -> tuple[LlamaForCausalLM, PreTra
 
 def load_tiny(name: str) -> tuple[LlamaForCausalLM, PreTrainedTokenizerFast]:
     """The shipped model of a built-in task, by the name of either, or its teacher, in float32. Raises `UnknownName`."""
-    from safetensors.torch import load_file
-
     name = name.removeprefix("tiny-")
     if name not in (*BUILT_IN, *TEACHERS):
         raise UnknownName("tiny model", f"tiny-{name}", [f"tiny-{known}" for known in (*BUILT_IN, *TEACHERS)])
     path = WEIGHTS / f"{name}.safetensors"
     if not path.exists():
         raise BadModel(f"the weights {path.name} are missing; make them with: python -m frugal.language.tiny {name}")
-    model, tokenizer = fresh_model(built_in(name.removesuffix("-teacher")))
+    return shipped(built_in(name.removesuffix("-teacher")), path)
+
+
+def shipped(task: TinyTask, path: Path) -> tuple[LlamaForCausalLM, PreTrainedTokenizerFast]:
+    """The task's tiny model with the weights of a file, in float32."""
+    from safetensors.torch import load_file
+
+    model, tokenizer = fresh_model(task)
     model.load_state_dict(load_file(path))  # float16 in the file, copied into float32
     return model, tokenizer
 

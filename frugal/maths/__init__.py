@@ -10,11 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .advantages import *  # noqa: F403
+    from .densities import *  # noqa: F403
     from .divergences import *  # noqa: F403
     from .means import *  # noqa: F403
+    from .preferences import *  # noqa: F403
     from .ratios import *  # noqa: F403
+    from .returns import *  # noqa: F403
 
-MODULES = ("advantages", "divergences", "means", "ratios")
+MODULES = ("advantages", "densities", "divergences", "means", "preferences", "ratios", "returns")
 
 
 def __getattr__(name: str) -> Any:

