@@ -10,37 +10,39 @@ from typing import Any
 
 from frugal.core.recipe import Patch, base
 
+from .approximators import (
+    ActionValues,
+    Encoder,
+    Ensemble,
+    Greedy,
+    NoBaseline,
+    Shift,
+    SquashedGaussian,
+    Stochastic,
+    TanhMean,
+    Value,
+)
 from .parts import (
     GAE,
-    ActionValues,
     Adam,
     Ascend,
     AsDrawn,
     Current,
-    Encoder,
-    Ensemble,
     EnvironmentReward,
     EpsilonGreedy,
-    Greedy,
     Least,
     LogProbability,
     Mode,
     Newest,
     NoActor,
-    NoBaseline,
     Noise,
     PPOClip,
     Prioritised,
     Ratio,
     RMSProp,
-    Shift,
     SoftActor,
     SoftLeast,
-    SquashedGaussian,
-    Stochastic,
-    TanhMean,
     Uniform,
-    Value,
 )
 from .slots import OFF, ON
 

@@ -141,15 +141,15 @@ def tune(
         experiment.task, list(chain.from_iterable(tried.values())), samples, TUNING_SEEDS, out, dict(experiment.options)
     )
     run(jobs)
-    metric = experiment.tuned_by or experiment.metric or recipe(experiment.arms[0], experiment.task).domain.metric
     larger = experiment.larger_is_better or bool(experiment.tuned_by)
-    found, sign = summarise(jobs, metric, larger, experiment.cost), 1 if larger else -1
+    found = summarise(jobs, experiment.tuned_by or experiment.metric, larger, experiment.cost)
+    sign = 1 if larger else -1
     area = {row["recipe"]: sign * row["area_mean"] for row in found["arms"]}
     chosen = [max(texts, key=area.__getitem__) for texts in tried.values()]
     trials = "; ".join(f"{text}: {sign * area[text]:.3f}" for texts in tried.values() for text in texts)
     return chosen, (
         f"{', '.join(f'{name} from {values}' for name, values in experiment.search.items())} for each arm, by the area "
-        f"under the curve of {metric} over {len(TUNING_SEEDS)} seeds of their own, {len(jobs)} runs: {trials}"
+        f"under the curve of {found['metric']} over {len(TUNING_SEEDS)} seeds of their own, {len(jobs)} runs: {trials}"
     )
 
 

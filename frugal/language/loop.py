@@ -9,6 +9,7 @@ import itertools
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any, Protocol, Self, TypeVar
 
 import torch
 from torch import Tensor
@@ -29,6 +30,17 @@ from .rows import Ask, Rows
 from .slots import Settings
 from .tasks.task import Problem, Task
 
+
+class Batch(Protocol):
+    """Rows, or pairs of them."""
+
+    @property
+    def group(self) -> Tensor: ...
+
+    def take(self, index: Tensor) -> Self: ...
+
+
+Grouped = TypeVar("Grouped", bound=Batch)
 SMALL_MODEL = 10_000_000  # parameters; the learning rate below it and above it was tuned (docs/log.md)
 
 
@@ -78,7 +90,7 @@ def train(recipe: Recipe, task: Task, net: Policy, run: Run, evaluation: Evaluat
                 learning = learning + older.put(group=after, stale=torch.ones_like(older.own))
 
             # learn
-            for mini, fresh in minibatches(learning, s, run):
+            for mini, fresh in minibatches(learning.take(learning.use.any(1)), s, run):  # rows that train
                 known = net.exact and fresh and bool((mini.drawn & ~mini.stale.any(1)).all())
 
                 def objective(now: Now, mini: Rows = mini, fresh: bool = fresh) -> Tensor:
@@ -170,9 +182,8 @@ def draw(log_weights: Tensor | float, n: int, wanted: int, rng: torch.Generator)
     return (gumbel + log_weights).topk(wanted).indices.tolist()
 
 
-def minibatches(batch: Rows, s: Settings, run: Run) -> Iterator[tuple[Rows, bool]]:
-    """(rows, whether the weights are still those that sampled them): `epochs` passes; groups stay whole."""
-    batch = batch.take(batch.use.any(1))  # rows that train nothing cost nothing
+def minibatches(batch: Grouped, s: Any, run: Run) -> Iterator[tuple[Grouped, bool]]:
+    """(rows or pairs, whether the weights are still those that sampled them): `epochs` passes; groups stay whole."""
     groups, fresh = batch.group.unique(), True
     for epoch in range(s.epochs):
         order = groups[torch.randperm(len(groups), generator=run.rng("minibatches", epoch))]

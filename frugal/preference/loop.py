@@ -6,10 +6,8 @@ Axes: P prompts, B rows of a round, b rows of a minibatch, n pairs, T response p
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from typing import Any, Protocol
+from typing import Protocol
 
-import torch
 from torch import Tensor
 
 from frugal.core.live import Live, NotFinite
@@ -17,7 +15,7 @@ from frugal.core.optimiser import Optimiser
 from frugal.core.recipe import Recipe
 from frugal.core.run import Run, Spent
 from frugal.language.gradient import accumulate, look_again
-from frugal.language.loop import columns_by_view, settled
+from frugal.language.loop import columns_by_view, minibatches, settled
 from frugal.language.policy import Now, Policy
 from frugal.language.record import resume, set_aside, snapshot
 from frugal.language.rollout import Sampler
@@ -115,13 +113,3 @@ def train(recipe: Recipe, task: Task, net: Policy, run: Run, evaluation: Evaluat
         run.tick(lambda: snapshot(run, optimiser, p))
     evaluation.when_due(net, run, last=True)
     run.finish(lambda: snapshot(run, optimiser, p))
-
-
-def minibatches(pairs: Pairs, s: Any, run: Run) -> Iterator[tuple[Pairs, bool]]:
-    """(pairs, whether the weights are still those that sampled them): `epochs` passes; groups stay whole."""
-    groups, fresh = pairs.group.unique(), True
-    for epoch in range(s.epochs):
-        order = groups[torch.randperm(len(groups), generator=run.rng("minibatches", epoch))]
-        for chosen in order.tensor_split(min(s.minibatches, len(groups))) if len(groups) else ():
-            yield pairs if s.minibatches == 1 else pairs.take(torch.isin(pairs.group, chosen)), fresh
-            fresh = False

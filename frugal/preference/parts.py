@@ -223,36 +223,41 @@ class Mean:
 
 
 @dataclass(frozen=True)
-class Logistic:
-    """y l(h) + (1 - y) l(-h), l(h) = -log sigmoid(beta h): DPO, or Bradley-Terry."""
+class OfDifference:
+    """y won(h) + (1 - y) won(-h) of the difference h = z_a - z_b."""
 
     beta: float
 
     def __call__(self, z_a: Tensor, z_b: Tensor, mini: Pairs) -> Tensor:
-        h, y = z_a - z_b, mini.y
-        return y * maths.logistic_loss(h, self.beta) + (1 - y) * maths.logistic_loss(-h, self.beta)
+        return mini.y * self.won(z_a - z_b) + (1 - mini.y) * self.won(z_b - z_a)
+
+    def won(self, h: Tensor) -> Tensor:
+        """The loss of a response that won by h."""
+        raise NotImplementedError
 
 
 @dataclass(frozen=True)
-class Squared:
-    """As `Logistic` with l(h) = (h - 1 / (2 beta))^2: IPO."""
+class Logistic(OfDifference):
+    """won(h) = -log sigmoid(beta h): DPO, or Bradley-Terry."""
 
-    beta: float
-
-    def __call__(self, z_a: Tensor, z_b: Tensor, mini: Pairs) -> Tensor:
-        h, y = z_a - z_b, mini.y
-        return y * maths.ipo_loss(h, self.beta) + (1 - y) * maths.ipo_loss(-h, self.beta)
+    def won(self, h: Tensor) -> Tensor:
+        return maths.logistic_loss(h, self.beta)
 
 
 @dataclass(frozen=True)
-class Hinge:
-    """As `Logistic` with l(h) = max(0, 1 - beta h): SLiC."""
+class Squared(OfDifference):
+    """won(h) = (h - 1 / (2 beta))^2: IPO."""
 
-    beta: float
+    def won(self, h: Tensor) -> Tensor:
+        return maths.ipo_loss(h, self.beta)
 
-    def __call__(self, z_a: Tensor, z_b: Tensor, mini: Pairs) -> Tensor:
-        h, y = z_a - z_b, mini.y
-        return y * maths.hinge_loss(h, self.beta) + (1 - y) * maths.hinge_loss(-h, self.beta)
+
+@dataclass(frozen=True)
+class Hinge(OfDifference):
+    """won(h) = max(0, 1 - beta h): SLiC."""
+
+    def won(self, h: Tensor) -> Tensor:
+        return maths.hinge_loss(h, self.beta)
 
 
 @dataclass(frozen=True)

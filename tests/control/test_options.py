@@ -6,7 +6,7 @@ from dataclasses import fields
 import pytest
 import torch
 
-from frugal.control.parts import Shift
+from frugal.control.approximators import Shift
 from frugal.core.errors import BadRecipe, BadTask
 from frugal.registry import bases
 from tests.control.tinyenv import Pictures

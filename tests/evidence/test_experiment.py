@@ -106,7 +106,22 @@ def test_arms_can_be_tuned_by_another_metric_than_the_verdicts(tuned_by, chosen,
             (job.out / "curve.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
 
     arms, words = experiment.tune(asked, 10, tmp_path, run)
-    assert arms == [str(recipe(f"grpo(lr={chosen})"))] and f"curve of {tuned_by or 'length'} over" in words
+    assert arms == [str(recipe(f"grpo(lr={chosen})"))] and f"curve of held-out {tuned_by or 'length'} over" in words
+
+
+def test_arms_are_tuned_by_the_metric_that_the_task_can_measure(tmp_path):
+    """dpo on pairs that nobody else compares has no win rate, only an accuracy."""
+
+    def run(jobs):
+        for job in jobs:
+            job.out.mkdir(parents=True)
+            end = 0.9 if "lr=0.0001" in job.recipe else 0.6
+            lines = [{"kind": "evaluation", "samples": n, "accuracy": y} for n, y in ((0, 0.5), (10, end))]
+            (job.out / "curve.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+    asked = Experiment("?", ("dpo",), "rm-lab", 10, "", {"lr": (1e-4, 1e-2)}, options={"evaluations": 1})
+    arms, words = experiment.tune(asked, 10, tmp_path, run)
+    assert arms == [str(recipe("dpo(lr=1e-4)"))] and "curve of held-out accuracy over" in words
 
 
 def test_the_verdict_rests_on_what_was_named():
