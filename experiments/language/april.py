@@ -8,6 +8,6 @@ EXPERIMENT = Experiment(
     task="addtrace(tail=1)",
     samples=5120,
     expected="22.5% higher rollout throughput on average (at most 44%) and 2.1% higher final accuracy",
-    search={"lr": (2e-4, 4e-4, 8e-4)},
+    search={"lr": (4e-4, 8e-4, 1.6e-3)},
     cost="steps",
 )

@@ -8,5 +8,5 @@ EXPERIMENT = Experiment(
     task="addtrace",
     samples=5120,
     expected="MATH-500 from 63.6 to 65.8 with 7B and from 55.8 to 60.4 with 3B, over GRPO",
-    search={"lr": (2e-4, 4e-4, 8e-4)},
+    search={"lr": (4e-4, 8e-4, 1.6e-3)},
 )

@@ -18,5 +18,5 @@ EXPERIMENT = Experiment(
     task="addtrace",
     samples=5120,
     expected="57.2% average in mathematics with 1.5B, 2.6 points over GRPO and 1.1 over distillation alone",
-    search={"lr": (2e-4, 4e-4, 8e-4)},
+    search={"lr": (4e-4, 8e-4, 1.6e-3)},
 )

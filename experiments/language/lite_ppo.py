@@ -22,5 +22,5 @@ EXPERIMENT = Experiment(
     task="addtrace",
     samples=5120,
     expected="above GRPO and DAPO on six mathematics sets with base models of 4B and 8B",
-    search={"lr": (2e-4, 4e-4, 8e-4)},
+    search={"lr": (4e-4, 8e-4, 1.6e-3)},
 )

@@ -8,5 +8,5 @@ EXPERIMENT = Experiment(
     task="cipher(unknown=2)",
     samples=5120,
     expected="GSM8K from 37.2 to 40.7 (Llama-3.2-1B) and from 28.8 to 36.0 (Qwen2.5-0.5B) over GRPO",
-    search={"lr": (2e-4, 4e-4, 8e-4)},
+    search={"lr": (4e-4, 8e-4, 1.6e-3)},
 )

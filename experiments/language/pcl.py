@@ -8,5 +8,5 @@ EXPERIMENT = Experiment(
     task="addtrace",
     samples=5120,
     expected="the best accuracy or clearly less time to equal accuracy, on MATH and DeepScaleR with 1.7B to 8B models",
-    search={"lr": (2e-4, 4e-4, 8e-4)},
+    search={"lr": (4e-4, 8e-4, 1.6e-3)},
 )

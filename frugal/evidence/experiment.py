@@ -41,7 +41,7 @@ class Experiment:
     samples: int  # of one run
     expected: str  # the paper's effect
     search: Mapping[str, tuple[Any, ...]]  # settings of the base and the values tried for each arm
-    seeds: int = 8
+    seeds: Sequence[int] = range(8)  # paired: each runs every arm
     rests_on: Literal["samples", "final", "area"] = "samples"  # to target; of the last tenth; under the curve
     metric: str = ""  # of the evaluations; "": the domain's
     larger_is_better: bool = True
@@ -83,11 +83,11 @@ def prove(
     experiment, path = load(slug, root), experiments(root)[slug]
     smoke = recipe(experiment.arms[0], experiment.task).domain.smoke
     samples = experiment.samples if scale == "full" else min(smoke, experiment.samples)
-    n = seeds or (experiment.seeds if scale == "full" else SMOKE_SEEDS)
+    chosen = range(seeds or SMOKE_SEEDS) if seeds or scale == "smoke" else experiment.seeds
     out = root / "runs" / ("prove" if scale == "full" else "smoke") / place(experiment, samples)
     began, run = time.time(), partial(run_all, processes=processes, watch=watch, ray=ray)
     arms, tuning = tune(experiment, samples, out, run)
-    jobs = plan(experiment.task, arms, samples, n, out, dict(experiment.options))
+    jobs = plan(experiment.task, arms, samples, chosen, out, dict(experiment.options))
     run(jobs)
     summary = summarise(jobs, experiment.metric, experiment.larger_is_better, experiment.cost)
     asked = json.loads((jobs[0].out / "run.json").read_text())
@@ -107,7 +107,7 @@ def prove(
         "command": f"frugal prove {slug}" + (f" --seeds {seeds}" if seeds else ""),
         "versions": asked["versions"],
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}",
-        "seconds": round(sum(_seconds(arm, n) for arm in summary["arms"])),
+        "seconds": round(sum(_seconds(arm, len(chosen)) for arm in summary["arms"])),
         "date": time.strftime("%Y-%m-%d", time.gmtime(began)),
         "statistics": judged,
         **summary,
