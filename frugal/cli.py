@@ -150,6 +150,43 @@ def compare(
 
 
 @app.command()
+def combine(
+    base: RecipeText,
+    patches: Annotated[list[str], typer.Argument(help="two or more, each tried alone and with each other")],
+    on: Annotated[list[str], typer.Option(help="a task; repeat the option for more")],
+    samples: Samples = 4000,
+    seeds: int = 3,
+    out: Path = Path("runs/combine"),
+    model: Model = None,
+    max_tokens: MaxTokens = 0,
+    processes: Processes = 0,
+    ray: Ray = None,
+) -> None:
+    """Which patches add to one another: what each saves alone, and each pair of them together."""
+    from .evidence.combine import combine as run_all
+    from .evidence.combine import sentences
+    from .show import Watch
+
+    with Watch() as bars:
+        found = run_all(
+            base,
+            patches,
+            on,
+            samples=samples,
+            seeds=seeds,
+            out=out,
+            processes=processes,
+            ray=ray,
+            watch=bars,
+            model=model,
+            max_tokens=max_tokens,
+        )
+    for one in found:
+        print(f"{one['task']}, {one['samples']} samples, {one['seeds']} seeds", *sentences(one), sep="\n")
+    print(f"all figures: {out / 'combinations.json'}   reports and pictures: {out}/*/")
+
+
+@app.command()
 def prove(
     slugs: Annotated[
         list[str] | None, typer.Argument(help="methods; their experiments are experiments/*/SLUG.py")

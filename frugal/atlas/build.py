@@ -17,7 +17,7 @@ from frugal.core.recipe import QUESTIONS
 from . import documentation, words
 from .method import all_methods
 from .plot import plot
-from .results import Result, combined, read_all
+from .results import Result, combined, read_all, read_combinations
 
 HERE = Path(__file__).parent
 VERDICTS = ("holds", "not shown", "opposite", "not run")
@@ -28,19 +28,19 @@ def build(out: Path | str = "site", results: Path = RESULTS) -> list[str]:
 
     Raises `BadResult` for a file of results that cannot be read, before anything is written.
     """
-    out, found, no_docs = Path(out), read_all(results), documentation.missing()
+    out, found, matrices, no_docs = Path(out), read_all(results), read_combinations(results), documentation.missing()
     if out.exists() and not out.is_dir():
         raise BadRun(f"{out} is a file; name a folder for the site")
     if not no_docs:
         documentation.build(out / "docs")
     shutil.copytree(HERE / "static", out / "static", dirs_exist_ok=True)
     (out / "system").mkdir(exist_ok=True)
-    for path, html in pages(found, docs=not no_docs).items():
+    for path, html in pages(found, matrices, docs=not no_docs).items():
         (out / path).write_text(html, "utf-8")
     return [f"{out / 'index.html'}: {len(cards())} systems, {len(found)} results", *([no_docs] if no_docs else [])]
 
 
-def pages(results: dict[str, Result], docs: bool) -> dict[str, str]:
+def pages(results: dict[str, Result], combinations: list[Any], docs: bool) -> dict[str, str]:
     """{path in the site: HTML}, with links to the documentation if there is one."""
 
     def verdict(slug: str) -> str:
@@ -49,12 +49,19 @@ def pages(results: dict[str, Result], docs: bool) -> dict[str, str]:
     jinja = Environment(
         loader=FileSystemLoader(HERE / "templates"), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
-    jinja.filters |= {"number": words.number, "interval": words.interval, "prose": words.prose, "slug": words.slug}
+    jinja.filters |= {
+        "number": words.number,
+        "interval": words.interval,
+        "prose": words.prose,
+        "slug": words.slug,
+        "tint": words.tint,
+    }
     jinja.globals |= {
         "cards": cards(),
         "built": all_methods(),
         "results": results,
         "together": {slug: combined(result) for slug, result in results.items()},
+        "combinations": combinations,
         "verdict": verdict,
         "plot": plot,
         "docs": docs,
@@ -67,6 +74,7 @@ def pages(results: dict[str, Result], docs: bool) -> dict[str, str]:
     return {
         "index.html": render("index.html", "index.html", filters=filters(verdict)),
         "proved.html": render("proved.html", "proved.html"),
+        "combinations.html": render("combinations.html", "combinations.html"),
         **{path: render("system.html", path, card=card) for path, card in systems.items()},
     }
 

@@ -12,8 +12,10 @@ from frugal.core.stages import as_stages
 from frugal.registry import methods, recipe_or_stages
 
 Result = Mapping[str, Any]
+COMBINATIONS = "combinations"  # a file beside the results, of `frugal combine`
 
 OF_A_RESULT = {"arms": list, "grid": list, "statistics": dict, "versions": dict}
+OF_A_MATRIX = {"task": str, "base": str, "alone": dict, "pairs": list}
 OF_AN_ARM = {"recipe": str, "curves": list, "final": list, "ledger": dict, "patches": dict}
 
 
@@ -23,7 +25,23 @@ class BadResult(FrugalError, ValueError):
 
 def read_all(folder: Path) -> dict[str, Result]:
     """{slug: result} of every file ``folder/<domain>/<slug>.json``. Raises `BadResult`, naming the file."""
-    return {path.stem: read(path) for path in sorted(folder.glob("*/*.json"))}
+    return {path.stem: read(path) for path in sorted(folder.glob("*/*.json")) if path.stem != COMBINATIONS}
+
+
+def read_combinations(folder: Path) -> list[Any]:
+    """What ``folder/<domain>/combinations.json`` hold, a matrix a task. Raises `BadResult`, naming the file."""
+    found: list[Any] = []
+    for path in sorted(folder.glob(f"*/{COMBINATIONS}.json")):
+        try:
+            tasks = json.loads(path.read_text("utf-8"))
+            _expect("the file", tasks, list)
+            for i, task in enumerate(tasks):
+                _expect(f"[{i}]", task, dict)
+                _expect_fields(f"[{i}].", task, OF_A_MATRIX)
+        except (OSError, ValueError) as error:
+            raise BadResult(f"{path} holds no combinations: {error}; make it again with: frugal combine") from None
+        found += tasks
+    return found
 
 
 def read(path: Path) -> Result:

@@ -31,6 +31,11 @@ def prose(text: str) -> Markup:
     return Markup(re.sub(r"arXiv[ :](\d{4}\.\d{4,5})", r'<a href="https://arxiv.org/abs/\1">arXiv&nbsp;\1</a>', html))
 
 
+def tint(ratio: float) -> int:
+    """How strongly a cell is coloured, in percent: nothing at a ratio of 1, most from 4.5 and its inverse on."""
+    return round(min(60.0, 40 * abs(math.log(ratio))))
+
+
 def slug(text: str) -> str:
     """``not shown`` as ``not-shown``: one word for an attribute."""
     return re.sub(r"\W+", "-", text.lower())

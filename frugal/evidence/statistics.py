@@ -197,6 +197,11 @@ def race(grid: ArrayLike, baseline: ArrayLike, method: ArrayLike, fraction: floa
     )
 
 
+def samples_to(grid: ArrayLike, curves: ArrayLike, target: float) -> Array:
+    """Samples to a score, a seed each, by the rule of `race`; the budget where it is not reached. [K], [n,K] -> [n]"""
+    return _times(np.asarray(grid, float), np.asarray(curves, float))(np.array([target]))[:, 0]
+
+
 def warnings(grid: ArrayLike, baseline: ArrayLike, method: ArrayLike, headline: Race) -> list[str]:
     """What a reader of the headline should know: baseline still rising, coarse grid, a verdict that one seed makes."""
     grid, b, m = (np.asarray(a, float) for a in (grid, baseline, method))

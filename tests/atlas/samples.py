@@ -63,10 +63,33 @@ ALL = {
     "ead-and-capo": result("ead-and-capo", "holds", ["grpo", "grpo+ead+capo"]),
 }
 
+MATRIX = {
+    "task": "modchain",
+    "base": "grpo(prompts=4)",
+    "samples": 4096,
+    "seeds": 4,
+    "metric": "held-out greedy accuracy",
+    "fraction": 0.95,
+    "target": 0.69,
+    "alone": {
+        "ead": {"ratio": 1.5, "interval": [1.1, 2.0]},
+        "capo": {"ratio": 0.8, "interval": [0.5, 1.3]},
+        "lp-reg(loose=False)": {"ratio": 1.0, "interval": [None, None]},
+    },
+    "pairs": [
+        {"patches": ["ead", "capo"], "ratio": 2.4, "expected": 1.2, "word": "compound"},
+        {"patches": ["ead", "lp-reg(loose=False)"], "ratio": 1.4, "expected": 1.5, "word": "no interaction shown"},
+        {"patches": ["capo", "lp-reg(loose=False)"], "clash": "both fill <learn.keep>"},
+    ],
+}
+
 
 def write(folder: Path, results: dict[str, Any] = ALL) -> Path:
     """The folder ``results/`` of a checkout."""
     (folder / "language").mkdir(parents=True, exist_ok=True)
     for slug, found in results.items():
         (folder / "language" / f"{slug}.json").write_text(json.dumps(found))
+    if results:
+        matrices = [MATRIX, {"task": "countdown", "base": "grpo", "target": None, "alone": {}, "pairs": []}]
+        (folder / "language" / "combinations.json").write_text(json.dumps(matrices))
     return folder

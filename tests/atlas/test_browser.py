@@ -9,7 +9,8 @@ from frugal.atlas import documentation
 from frugal.catalogue.index import cards, select
 
 WITH_DOCS = documentation.missing() is None
-PAGES = ["index.html", "proved.html", "system/ead.html", "system/capo.html", "system/rmt.html", "system/lp-reg.html"]
+PAGES = ["index.html", "proved.html", "combinations.html"]
+PAGES += [f"system/{slug}.html" for slug in ("ead", "capo", "rmt", "lp-reg")]
 DOCS = ["docs/index.html", "docs/tutorials/own_patch.html", "docs/reference/methods.html"] if WITH_DOCS else []
 
 

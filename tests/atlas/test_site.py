@@ -100,7 +100,7 @@ def test_nothing_is_loaded_from_elsewhere(pages, site):
 
 def test_one_first_heading_and_no_level_left_out(pages):
     atlas = {path: page for path, page in pages.items() if not path.startswith("docs/")}
-    assert len(atlas) == 250
+    assert len(atlas) == 251
     for path, page in atlas.items():
         assert page.headings[0] == 1 and page.headings.count(1) == 1, path
         assert all(after <= before + 1 for before, after in zip(page.headings, page.headings[1:], strict=False)), path
@@ -145,6 +145,22 @@ def test_what_is_proved_together(pages):
     assert re.search(r"Built, not run yet: [^.]*\bcapo\b", page.text)
     order = ["Proved together", "capo + ead", "One by one", "lp-reg"]
     assert re.search(".*".join(map(re.escape, order)), page.text)
+
+
+def test_which_gains_add_up(site, pages):
+    text = pages["combinations.html"].text
+    for words in (
+        "target held-out greedy accuracy 0.69, 0.95 of the base's gain",
+        "ead 1.5× [1.1, 2]",
+        "2.4× 1.2× expected; compound",
+        "clash",
+        "countdown",
+        "The base does not rise here",
+    ):
+        assert words in text
+    html = (site / "combinations.html").read_text("utf-8")
+    assert html.count('class="gain" style="--share: 35%"') == 2, "a pair stands in both rows, 40 ln 2.4 strong"
+    assert 'title="both fill &lt;learn.keep&gt;"' in html and 'class="loss" style="--share: 9%"' in html
 
 
 def test_text_is_escaped(site):
@@ -203,6 +219,7 @@ def test_without_sphinx_the_atlas_is_built_and_says_how_to_add_the_documentation
     page = Page(tmp_path / "site" / "index.html")
     assert not any("docs/" in link for link in page.links)
     assert "No combination has been run yet" in Page(tmp_path / "site" / "proved.html").text
+    assert "frugal combine" in Page(tmp_path / "site" / "combinations.html").text
 
 
 def test_building_twice_gives_the_same_bytes(tmp_path, without_docs):
@@ -210,7 +227,7 @@ def test_building_twice_gives_the_same_bytes(tmp_path, without_docs):
     build(tmp_path / "site", results)
     first = written(tmp_path / "site")
     build(tmp_path / "site", results)
-    assert written(tmp_path / "site") == first and len(first) == 253
+    assert written(tmp_path / "site") == first and len(first) == 254
 
 
 def test_a_damaged_result_stops_before_anything_is_written(tmp_path, without_docs):

@@ -145,6 +145,20 @@ def test_the_rounding_between_sampling_and_training_is_reported_in_half_precisio
     assert 0 < line["mismatch"] < 0.05
 
 
+def test_the_rounding_between_sampling_and_training_is_corrected_in_half_precision(monkeypatch):
+    """With weights of at most one half, every weight is one half: so is the gradient."""
+
+    def gradient(most, dtype):
+        monkeypatch.setattr("frugal.language.loop.MOST", most)
+        run = frugal.run(grpo(prompts=2, group=4), "modchain", samples=8, dtype=dtype, evaluations=1, eval_problems=1)
+        (line,) = (line for line in run.curve if line["kind"] == "train")
+        return line["grad_norm"]
+
+    assert gradient(0.5, "float32") == gradient(2.0, "float32") > 0
+    half, whole = gradient(0.5, "bfloat16"), gradient(2.0, "bfloat16")
+    assert half == pytest.approx(whole / 2, rel=0.02)
+
+
 # -- 22: limits -----------------------------------------------------------------------------------------------
 
 TWINS = {
