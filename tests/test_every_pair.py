@@ -20,6 +20,16 @@ def built(text: str):
     return made
 
 
+def base_for(a: str, b: str) -> tuple[str, list[str]]:
+    """The base of one of the two, without settings, which may clash with either; and who of them is refused on it.
+
+    Of control, whose methods are of two loops, one that takes both if there is one.
+    """
+    bases = [small(base_of(slug).partition("(")[0]) for slug in ((a, b) if DOMAIN[a] == "control" else (a,))]
+    refused = {base: [slug for slug in (a, b) if isinstance(built(f"{base}+{slug}"), str)] for base in bases}
+    return min(refused.items(), key=lambda item: len(item[1]))
+
+
 def test_all_pairs_were_found():
     sizes = Counter(DOMAIN.values()).values()
     assert len(PAIRS) == sum(n * (n - 1) // 2 for n in sizes) >= 15
@@ -27,14 +37,17 @@ def test_all_pairs_were_found():
 
 @pytest.mark.parametrize("a,b", PAIRS)
 def test_order_does_not_matter(a, b):
-    base = small(base_of(a).partition("(")[0])  # without settings, which may clash with either
+    base, alone = base_for(a, b)
     one, other = built(f"{base}+{a}+{b}"), built(f"{base}+{b}+{a}")
     assert one == other
     if isinstance(one, str):
-        assert a in one and b in one, "a clash names both"
+        assert all(slug in one for slug in alone or (a, b)), "a clash names both"
     else:
         assert hash(one) == hash(other) and str(one) == str(other)
-        assert torch.isfinite(weights_after(one, task=task_of_pair(a, b))).all()
+        try:
+            assert torch.isfinite(weights_after(one, task=task_of_pair(a, b))).all()
+        except BadTask as refused:  # the environment that one of them names is none for the base, or for the other
+            pytest.skip(str(refused))
 
 
 @pytest.mark.parametrize("slug,base", [(s, b) for s in sorted(DOMAIN) for b in sorted(BASES) if BASES[b] == DOMAIN[s]])

@@ -146,8 +146,8 @@ class Environments:
         for i, row in enumerate(where):
             start = Begin(self._seed_of(row, int(self.episodes[row])))
             if self.spaces.task_low:
-                task = said["task"][i] if "task" in said else self._own_task(start.seed)
-                start.task = [float(x) for x in task]
+                task = said["task"][i] if "task" in said else None
+                start.task = [float(x) for x in (self._own_task(start.seed) if task is None else task)]
             elif "task" in said:
                 raise BadTask(f"{self.name} takes no task: it has no Box `task_space`")
             start.state = said["state"][i] if "state" in said else None

@@ -19,7 +19,12 @@ Maker = Callable[..., Any]  # keywords such as render_mode -> a new environment,
 
 # what brings environments that Gymnasium does not know by itself, and the package that registers them
 EXTRAS = {"mujoco": "mujoco", "ale": "atari", "atari": "atari", "minigrid": "minigrid", "pygame": "play"}
-PACKAGES = {"ALE/": ("ale_py", "atari"), "MiniGrid-": ("minigrid", "minigrid"), "BabyAI-": ("minigrid", "minigrid")}
+PACKAGES = {
+    "ALE/": ("ale_py", "atari"),
+    "MiniGrid-": ("minigrid", "minigrid"),
+    "BabyAI-": ("minigrid", "minigrid"),
+    "frugal/": ("frugal.control.contexts", ""),
+}
 
 
 def find_environment(task: Any) -> Maker:

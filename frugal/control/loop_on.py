@@ -27,6 +27,8 @@ from .networks import Weights
 from .record import Episodes, finite, resume, set_aside, snapshot
 from .slots import On
 
+ROUND = 50  # samples between two looks at settings, evaluations and checkpoints, or one collection if that is more
+
 
 @dataclass
 class Out:
@@ -54,23 +56,16 @@ def train(recipe: Recipe, env: Environments, run: Run, evaluation: Evaluation) -
         evaluation.when_due(net, run)
         began, rng, episodes = time.monotonic(), run.rng("round"), Episodes()
         losses: dict[str, list[float]] = defaultdict(list)
-        window = collect(p, net, env, s, run, episodes, rng)
-        said: dict[str, Tensor] = {}
-        try:
-            # credit: what the outcomes are worth
-            rows = Rows.join([assess(p, net, each) for each in p.keep(window)])
-
-            # learn, update
-            loss = objective(p, net, s, said, losses)
-            said["credit.advantage"] = rows.A
-            for mini in minibatches(rows, s, rng):
-                finite(p.step(net, loss, mini), mini, said)
-                spent.gradient_steps += 1
-            p.learn(window)
-            run.stumbled = 0
-        except NotFinite as wrong:  # nothing is learnt from this round any more
-            run.stumbled, spent.skipped_steps = run.stumbled + 1, spent.skipped_steps + 1
-            set_aside(run, wrong)
+        until = spent.samples + min(ROUND, run.left())
+        while spent.samples < until:
+            window = collect(p, net, env, s, run, episodes, rng)
+            try:
+                learn(p, net, window, s, run, losses, rng)
+                p.learn(window)
+                run.stumbled = 0
+            except NotFinite as wrong:  # nothing is learnt from these steps any more
+                run.stumbled, spent.skipped_steps = run.stumbled + 1, spent.skipped_steps + 1
+                set_aside(run, wrong)
         spent.seconds += time.monotonic() - began
         means = {name: sum(values) / len(values) for name, values in losses.items()}
         run.log("train", **episodes.means(), **means, patches=p.report())
@@ -107,6 +102,22 @@ def collect(p: Live, net: Net, env: Environments, s: On, run: Run, episodes: Epi
     columns = {name: torch.stack([step.columns[name] for step in steps], 1) for name in steps[0].columns}
     stacked = {name: torch.stack([getattr(step, name) for step in steps], 1) for name in names}
     return Batch(**stacked, columns=columns, rng=rng, sets=len(sets))
+
+
+def learn(
+    p: Live, net: Net, window: Batch, s: On, run: Run, losses: dict[str, list[float]], rng: torch.Generator
+) -> None:
+    """What follows a collection: credit, then steps on minibatches. Raises `NotFinite`."""
+    # credit: what the outcomes are worth
+    rows = Rows.join([assess(p, net, each) for each in p.keep(window)])
+
+    # learn, update
+    said: dict[str, Tensor] = {}
+    loss = objective(p, net, s, said, losses)
+    said["credit.advantage"] = rows.A
+    for mini in minibatches(rows, s, rng):
+        finite(p.step(net, loss, mini), mini, said)
+        run.ledger.gradient_steps += 1
 
 
 @torch.no_grad()

@@ -16,7 +16,11 @@ from torch.optim.adam import adam
 
 Weights = Mapping[str, Tensor]
 
-ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": torch.relu_, "tanh": torch.tanh}
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "relu": torch.relu_,
+    "tanh": torch.tanh,
+    "normalised": lambda x: F.leaky_relu(F.layer_norm(x, x.shape[1:])),
+}
 
 
 def linear(inputs: int, outputs: int, rng: torch.Generator, gain: float | None = None) -> tuple[Tensor, Tensor]:

@@ -16,7 +16,8 @@ SHARED: dict[str, One | Many] = {
     # start: what an episode begins from
     "start.reset": Many(
         "union",
-        "(Ended(rows[E], task[E,C], ret[E], length[E])) -> {task: [E,C], state: E snapshots or None, limit: [E] steps}",
+        "(Ended(rows[E], task[E,C], ret[E], length[E])) -> {task: E of [C] or None, state: E snapshots or None, "
+        "limit: [E] steps}",
     ),
     # act: how actions are chosen
     "act.deploy": One("(net, obs[N,O]) -> a[N,A]: how the policy acts in evaluation and in use"),

@@ -136,7 +136,9 @@ def tune(
     Every combination of the values runs with the tuning seeds.
     """
     grid = [dict(zip(experiment.search, values, strict=True)) for values in product(*experiment.search.values())]
-    tried = {arm: [_with(arm, settings, experiment.task) for settings in grid] for arm in experiment.arms}
+    tried = {
+        arm: list(dict.fromkeys(_with(arm, settings, experiment.task) for settings in grid)) for arm in experiment.arms
+    }
     jobs = plan(
         experiment.task, list(chain.from_iterable(tried.values())), samples, TUNING_SEEDS, out, dict(experiment.options)
     )
@@ -154,9 +156,11 @@ def tune(
 
 
 def _with(arm: str, settings: Mapping[str, Any], task: Any = None) -> str:
-    """The recipe with other settings of its base."""
+    """The recipe with other settings of its base, but for those that a patch of it sets or makes dead."""
     whole = recipe(arm, task)
-    changed = find(whole.base.name)(**{**whole.base.args, **settings})
+    owned = {name for patch in whole.patches for name in (*patch.set, *patch.silences)}
+    given = {name: value for name, value in settings.items() if name not in owned}
+    changed = find(whole.base.name)(**{**whole.base.args, **given})
     return str(reduce(add, whole.patches, changed))
 
 

@@ -12,12 +12,24 @@ if TYPE_CHECKING:
     from .advantages import *  # noqa: F403
     from .densities import *  # noqa: F403
     from .divergences import *  # noqa: F403
+    from .gaussian_processes import *  # noqa: F403
     from .means import *  # noqa: F403
+    from .mixtures import *  # noqa: F403
     from .preferences import *  # noqa: F403
     from .ratios import *  # noqa: F403
     from .returns import *  # noqa: F403
 
-MODULES = ("advantages", "densities", "divergences", "means", "preferences", "ratios", "returns")
+MODULES = (
+    "advantages",
+    "densities",
+    "divergences",
+    "gaussian_processes",
+    "means",
+    "mixtures",
+    "preferences",
+    "ratios",
+    "returns",
+)
 
 
 def __getattr__(name: str) -> Any:

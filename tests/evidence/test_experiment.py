@@ -91,6 +91,12 @@ def test_an_arm_with_other_settings():
     )
 
 
+def test_a_setting_that_a_patch_owns_is_not_searched_for_it():
+    asked = {"lr": 1e-3, "epochs": 5, "gamma": 0.9}
+    assert experiment._with("a2c+stream-x", asked) == "a2c(gamma=0.9)+stream-x", "it sets epochs and has no lr"
+    assert experiment._with("a2c(steps=1)", asked) == "a2c(steps=1, lr=0.001, epochs=5, gamma=0.9)"
+
+
 @pytest.mark.parametrize("tuned_by, chosen", [("", 1e-2), ("sampled", 1e-4)])
 def test_arms_can_be_tuned_by_another_metric_than_the_verdicts(tuned_by, chosen, tmp_path):
     """Short answers at one rate, right ones at the other; the verdict wants short ones."""

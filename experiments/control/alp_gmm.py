@@ -1,0 +1,18 @@
+"""CartPole whose pole and force are of any size: much of the range cannot be balanced, much is easy.
+
+Evaluation draws tasks evenly. The last arm fits after as many episodes as the paper's.
+"""
+
+from frugal.evidence.experiment import Experiment
+
+BASE = "control.ppo(steps=512)"
+
+EXPERIMENT = Experiment(
+    question="Do tasks chosen by learning progress reach the return of even tasks with fewer samples?",
+    arms=(BASE, f"{BASE}+alp-gmm(every=50)", f"{BASE}+alp-gmm"),
+    task="frugal/CartPole-v0(length=(0.05, 2.0), force_mag=(0.1, 60.0))",
+    samples=60_000,
+    expected="more test tasks mastered by SAC on BipedalWalker's stump and hexagon tracks than with random tasks",
+    search={"lr": (3e-4, 1e-3, 3e-3)},
+    options={"eval_episodes": 50},
+)
