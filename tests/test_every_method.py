@@ -107,7 +107,7 @@ def test_shapes_and_dtypes_are_kept(slug):
     run = run_small(on_base(slug), rounds=1, task=task_of(slug), reporter=lambda r, line: seen.append(line))
     line = next(line for line in seen if line["kind"] == "train")
     assert all(isinstance(v, (int, float)) and v == v for k, v in line.items() if k not in ("kind", "patches"))
-    trained = run.net.model.parameters() if DOMAIN[slug] == "language" else run.net.weights.values()
+    trained = run.net.weights.values() if DOMAIN[slug] == "control" else run.net.model.parameters()
     assert all(p.dtype == torch.float32 for p in trained)
     made = recipe(on_base(slug))
     owners = {name for path in made.parts for name in made.owner(path).split(", ")}

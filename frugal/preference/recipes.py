@@ -44,6 +44,7 @@ PLAIN = {
     "update.memory": ThisRound(),
 }
 BASELINES = {"critic": ppo, "group": grpo}
+DEAD = {FromData: ("act.choose", "group", "old"), Both: ("old",), FromPolicy: ()}  # given text has no `old`
 
 
 def _direct(answers: Any, beta: float, loss: str, score: str, reference: str | None, settings: dict[str, Any]) -> Patch:
@@ -63,7 +64,8 @@ def _direct(answers: Any, beta: float, loss: str, score: str, reference: str | N
             "learn.loss": LOSSES[loss](beta),
         },
         set=settings,
-        silences=("act.choose", "group") if isinstance(answers, FromData) else (),
+        gives=("compares log-ratios",),
+        silences=DEAD[type(answers)],
     )
 
 
@@ -108,7 +110,7 @@ def reward_model(**settings: Any) -> Patch:
             "learn.loss": Logistic(1.0),
         },
         set=settings,
-        silences=("act.choose", "group", "temperature"),
+        silences=(*DEAD[FromData], "temperature"),
     )
 
 

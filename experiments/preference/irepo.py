@@ -1,0 +1,18 @@
+"""Labels are drawn with the chance that their rewards say: one label of a pair is little, five say how sure it is.
+
+Every vote counts as a label, so that plain online DPO sees five times as many pairs. How many prompts a round has is
+searched too, since with iREPO a round is an iteration.
+"""
+
+from frugal.evidence.experiment import Experiment
+
+BASE = "online-dpo(epochs=4)"
+
+EXPERIMENT = Experiment(
+    question="Do several votes on each pair save labels, where the policy learns how much better a response is?",
+    arms=(BASE, f"{BASE}+irepo", f"{BASE}+irepo(votes=3)"),
+    task="pairs",
+    samples=4096,
+    expected="passes SFT, DPO, IPO and SPIN on the evaluation harness and MT-Bench (Phi-2, Mistral-7B)",
+    search={"lr": (5e-4, 1e-3, 2e-3), "prompts": (16, 64)},
+)
