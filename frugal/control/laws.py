@@ -63,6 +63,10 @@ class Gaussian:
     def entropy(self) -> Tensor:
         return maths.gaussian_entropy(self.log_std).expand(len(self.mean))
 
+    def kl(self, other: Gaussian) -> Tensor:
+        """KL(self, other) [B]"""
+        return maths.gaussian_kl(self.mean, self.log_std, other.mean, other.log_std)
+
 
 @dataclass
 class Categorical:
@@ -88,3 +92,8 @@ class Categorical:
     def entropy(self) -> Tensor:
         logs = [x.log_softmax(1) for x in self.logits]
         return torch.stack([-(x.exp() * x).sum(1) for x in logs]).sum(0)
+
+    def kl(self, other: Categorical) -> Tensor:
+        """KL(self, other) [B]"""
+        pairs = zip(self.logits, other.logits, strict=True)
+        return torch.stack([maths.categorical_kl(x, y) for x, y in pairs]).sum(0)

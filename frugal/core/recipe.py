@@ -272,11 +272,12 @@ class Recipe:
             )
         if not patch.name:
             raise BadRecipe(f"a patch has no name: {patch.changes()}; decorate the function that makes it with @patch")
-        for path in sorted(patch.touches()):
+        for path in sorted({*patch.touches(), *patch.reads}):
             if ".".join(path.split(".")[:2]) in self.domain.elsewhere:
                 raise BadRecipe(
-                    f"{patch.name} changes {path}, which {self.base.name} with its {self.domain.loop} loop does not "
-                    f"have; give it another base of the {self.domain.name} domain"
+                    f"{patch.name} {'counts on' if path in patch.reads else 'changes'} {path}, which {self.base.name} "
+                    f"with its {self.domain.loop} loop does not have; give it another base of the {self.domain.name} "
+                    "domain"
                 )
         for verb, kind in (("fill", One), ("wrap", One), ("add", Many)):
             for path in getattr(patch, verb):

@@ -7,7 +7,7 @@ import math
 from torch import Tensor
 from torch.nn.functional import softplus
 
-__all__ = ["gaussian_entropy", "gaussian_logp", "tanh_gaussian_logp"]
+__all__ = ["gaussian_entropy", "gaussian_kl", "gaussian_logp", "tanh_gaussian_logp"]
 
 
 def gaussian_logp(noise: Tensor, log_std: Tensor) -> Tensor:
@@ -21,6 +21,15 @@ def gaussian_logp(noise: Tensor, log_std: Tensor) -> Tensor:
 def gaussian_entropy(log_std: Tensor) -> Tensor:
     """sum_i (log sigma_i + (1 + log(2 pi)) / 2). log_std [...,A] -> [...]."""
     return log_std.sum(-1) + 0.5 * (1 + math.log(2 * math.pi)) * log_std.shape[-1]
+
+
+def gaussian_kl(mean: Tensor, log_std: Tensor, other_mean: Tensor, other_log_std: Tensor) -> Tensor:
+    """KL(p, q) = sum_i (log(s_i / sigma_i) + (sigma_i^2 + (mu_i - m_i)^2) / (2 s_i^2) - 1/2) of p = N(mu, sigma^2) and
+    q = N(m, s^2), Kullback and Leibler 1951. mean [B,A], log_std [B,A] or [A] -> [B].
+    """
+    d = log_std - other_log_std
+    apart = (mean - other_mean) * (-other_log_std).exp()
+    return (0.5 * ((2 * d).exp() + apart.square() - 1) - d).sum(-1)
 
 
 def tanh_gaussian_logp(noise: Tensor, log_std: Tensor, u: Tensor) -> Tensor:

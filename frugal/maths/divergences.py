@@ -1,4 +1,4 @@
-"""Divergences between two policies at sampled tokens, from log-probabilities [..] to [..]; entropy."""
+"""Divergences between two policies at sampled tokens, from log-probabilities [..] to [..], or whole; entropy."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from torch import Tensor
 
 from .ratios import LARGEST_LOG_RATIO
 
-__all__ = ["entropy", "k1", "k2", "k3"]
+__all__ = ["categorical_kl", "entropy", "k1", "k2", "k3"]
 
 
 def k1(logp: Tensor, ref: Tensor) -> Tensor:
@@ -39,3 +39,9 @@ def entropy(logits: Tensor) -> Tensor:
     logp = logits.log_softmax(-1)
     p = logp.exp()
     return -(p * logp.where(p > 0, 0.0)).sum(-1)
+
+
+def categorical_kl(logits: Tensor, other: Tensor) -> Tensor:
+    """KL(p, q) = sum_v p_v (log p_v - log q_v) in nats, p and q softmaxes: Kullback and Leibler 1951. [..,V] -> [..]"""
+    logp, logq = logits.log_softmax(-1), other.log_softmax(-1)
+    return (logp.exp() * (logp - logq)).sum(-1)

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from torch.distributions import Independent, Normal
+from torch.distributions import Independent, Normal, kl_divergence
 
 from frugal import maths
 
@@ -46,3 +46,12 @@ def test_the_gradient_at_saturation_is_finite():
     mean = torch.tensor([[20.0]], requires_grad=True)
     maths.tanh_gaussian_logp(torch.zeros(1, 1), torch.zeros(1, 1), mean).sum().backward()
     assert float(mean.grad) == pytest.approx(2.0, abs=1e-6)  # d/du of -2 (log 2 - u - softplus(-2u)) for large u
+
+
+def test_gaussian_kl_equals_that_of_torch():
+    rng = torch.Generator().manual_seed(0)
+    mean, log_std, other, other_log_std = (torch.randn(5, 3, generator=rng).double() for _ in range(4))
+    p, q = Normal(mean, log_std.exp()), Normal(other, other_log_std.exp())
+    wanted = kl_divergence(p, q).sum(1)
+    torch.testing.assert_close(maths.gaussian_kl(mean, log_std, other, other_log_std), wanted, rtol=1e-12, atol=1e-12)
+    assert maths.gaussian_kl(mean, log_std, mean, log_std).tolist() == [0] * 5

@@ -135,3 +135,10 @@ def test_entropys_gradient_is_finite_where_a_token_cannot_be():
     logits = torch.tensor([0.0, 1.0, float("-inf"), -200.0], requires_grad=True)
     maths.entropy(logits).backward()
     assert logits.grad.isfinite().all() and logits.grad.abs().max() > 0.1
+
+
+def test_categorical_kl_by_hand():
+    """p = (1/2, 1/4, 1/4), q = (1/4, 1/4, 1/2): 1/2 ln 2 - 1/4 ln 2, whatever is added to all logits."""
+    p, q = torch.tensor([[0.5, 0.25, 0.25]]).log(), torch.tensor([[0.25, 0.25, 0.5]]).log()
+    assert maths.categorical_kl(p + 3, q - 2).tolist() == pytest.approx([math.log(2) / 4], rel=1e-6)
+    assert maths.categorical_kl(p, p).tolist() == [0]
