@@ -15,6 +15,8 @@ from frugal.core.errors import BadTask, MissingExtra, UnknownName
 from frugal.core.stages import task_name
 from frugal.core.text import arguments, from_file
 
+from .tasks import BUILT_IN
+
 Maker = Callable[..., Any]  # keywords such as render_mode -> a new environment, or a vector of them
 
 # what brings environments that Gymnasium does not know by itself, and the package that registers them
@@ -25,6 +27,9 @@ PACKAGES = {
     "BabyAI-": ("minigrid", "minigrid"),
     "frugal/": ("frugal.control.contexts", ""),
 }
+
+for _name, _entry in BUILT_IN.items():
+    gymnasium.register(_name, entry_point=_entry)
 
 
 def find_environment(task: Any) -> Maker:

@@ -8,11 +8,13 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 from torch.optim.adam import adam
+from torch.overrides import TorchFunctionMode
 
 Weights = Mapping[str, Tensor]
 
@@ -108,6 +110,21 @@ def _kernels(side: int) -> tuple[tuple[int, int, int], ...]:
     return ((8, 4, 32), (4, 2, 64), (3, 1, 64)) if side >= 36 else ((3, 2, 16), (3, 1, 16), (3, 1, 16))
 
 
+class Active(TorchFunctionMode):
+    """Counts, within it, the outputs of all rectified units, and those that are above zero."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.units = self.above = 0
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        if getattr(func, "__name__", "") in ("relu", "relu_"):
+            self.units += out.numel()
+            self.above += int((out > 0).sum())
+        return out
+
+
 class Flat:
     """Named weights as views of one vector, and Adam (Kingma and Ba 2015, arXiv 1412.6980) over all of it."""
 
@@ -133,10 +150,14 @@ class Flat:
             at += shape.numel()
         raise KeyError(name)
 
-    def gradient(self, loss: Tensor) -> Tensor:
-        """d loss / d weights as one vector; 0 for weights that the loss does not depend on."""
-        grads = torch.autograd.grad(loss, list(self.weights.values()), allow_unused=True)
-        pairs = zip(grads, self.weights.values(), strict=True)
+    def gradient(self, loss: Tensor, weights: Weights | None = None, graph: bool = False) -> Tensor:
+        """d loss / d weights as one vector; 0 for weights that the loss does not depend on.
+
+        `weights` are others than its own; with `graph` the gradient has a gradient.
+        """
+        at = list((self.weights if weights is None else weights).values())
+        grads = torch.autograd.grad(loss, at, allow_unused=True, create_graph=graph)
+        pairs = zip(grads, at, strict=True)
         return torch.cat([(torch.zeros_like(w) if g is None else g).reshape(-1) for g, w in pairs])
 
     def step(self, gradient: Tensor, lr: float, max_norm: float = float("inf"), eps: float = 1e-8) -> float:

@@ -14,7 +14,7 @@ from frugal.core.run import Run
 from tests.control.tinyenv import Counter, Noise
 from tests.control.tinyrun import small
 
-RUNS = {  # priorities, n steps and schedules; moments that run along; several environments; an RMSProp's memory
+RUNS = {  # priorities, n steps, schedules; moments that run along; several environments; memories of RMSProp, methods
     "dqn": (small("dqn", n=3, prioritised=True, envs=2).replace("capacity=500", "capacity=90"), "CartPole-v1"),
     "sac": (small("sac", normalise=True), "Pendulum-v1"),
     "td3": (
@@ -23,6 +23,9 @@ RUNS = {  # priorities, n steps and schedules; moments that run along; several e
     ),
     "ppo": (small("control.ppo", normalise=True, envs=2), "CartPole-v1"),
     "a2c": (small("a2c"), "Pendulum-v1"),
+    "adaptive-rr": (f"{small('sac')}+adaptive-rr(check=1, threshold=1e999)", "Pendulum-v1"),
+    "harpg": (f"{small('control.reinforce')}+harpg", "CartPole-v1"),
+    "pdppo": (f"{small('control.ppo')}+pdppo", "frugal/LotSizing-v0"),
 }
 
 
