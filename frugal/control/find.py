@@ -15,8 +15,6 @@ from frugal.core.errors import BadTask, MissingExtra, UnknownName
 from frugal.core.stages import task_name
 from frugal.core.text import arguments, from_file
 
-from .tasks import BUILT_IN
-
 Maker = Callable[..., Any]  # keywords such as render_mode -> a new environment, or a vector of them
 
 # what brings environments that Gymnasium does not know by itself, and the package that registers them
@@ -25,11 +23,8 @@ PACKAGES = {
     "ALE/": ("ale_py", "atari"),
     "MiniGrid-": ("minigrid", "minigrid"),
     "BabyAI-": ("minigrid", "minigrid"),
-    "frugal/": ("frugal.control.contexts", ""),
+    "frugal/": ("frugal.control.tasks", ""),
 }
-
-for _name, _entry in BUILT_IN.items():
-    gymnasium.register(_name, entry_point=_entry)
 
 
 def find_environment(task: Any) -> Maker:

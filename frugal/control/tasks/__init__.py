@@ -1,10 +1,7 @@
-"""Environments of our own, for methods whose property no environment of Gymnasium has. Imports nothing heavy."""
+"""Environments of our own, for methods whose property none of Gymnasium's has: ``frugal/Coverage-v0`` and others."""
 
-from __future__ import annotations
+import gymnasium
 
-from collections.abc import Mapping
-
-BUILT_IN: Mapping[str, str] = {
-    "frugal/Coverage-v0": "frugal.control.tasks.coverage:Coverage",
-    "frugal/LotSizing-v0": "frugal.control.tasks.lot_sizing:LotSizing",
-}
+gymnasium.register("frugal/CartPole-v0", f"{__name__}.cartpole:CartPole", max_episode_steps=500)
+gymnasium.register("frugal/Coverage-v0", f"{__name__}.coverage:Coverage")
+gymnasium.register("frugal/LotSizing-v0", f"{__name__}.lot_sizing:LotSizing")

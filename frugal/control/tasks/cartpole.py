@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import gymnasium
 import numpy as np
 from gymnasium.envs.classic_control import CartPoleEnv
 from gymnasium.spaces import Box
@@ -55,6 +54,3 @@ class CartPole(CartPoleEnv):
 
     def _with_task(self, obs: np.ndarray) -> np.ndarray:
         return np.append(obs, self.told).astype(np.float32)
-
-
-gymnasium.register("frugal/CartPole-v0", f"{__name__}:CartPole", max_episode_steps=500)
