@@ -15,7 +15,7 @@ from .catalogue.index import cards
 from .core.errors import BadRecipe, BadRun, UnknownName
 from .core.recipe import Domain, Recipe
 from .core.stages import Stage, Stages, split_stage
-from .core.text import from_file, parse
+from .core.text import arguments, from_file, parse
 
 PACKAGE = Path(__file__).parent
 ENVIRONMENT = re.compile(r"-v\d+(\(.*\))?")  # how the id of a Gymnasium environment ends
@@ -70,6 +70,11 @@ def domain_of(text: str, task: Any = None) -> str:
     if isinstance(task, str):
         return "control" if ENVIRONMENT.search(task) else ""
     return "" if task is None or hasattr(task, "problems") else "control"
+
+
+def is_staged(slug: str) -> bool:
+    """Whether a built method is a sequence of recipes instead of a patch."""
+    return isinstance(find(slug)(), Stages)
 
 
 def base_of(slug: str) -> str:
@@ -138,8 +143,11 @@ def recipe(text: str, task: Any = None) -> Recipe:
 
 
 def recipe_or_stages(text: str, task: Any = None) -> Recipe | Stages:
-    """As `recipe`; a text such as ``sft:1000 then grpo`` names stages."""
+    """As `recipe`; a text such as ``sft:1000 then grpo`` names stages, as does that of a staged method, ``tulu3``."""
     pieces = [split_stage(piece) for piece in text.split(" then ")]
     if len(pieces) == 1 and pieces[0][1:] == (None, None):
+        name, _, inside = text.strip().partition("(")
+        if name in methods() and is_staged(name):
+            return find(name)(**arguments(inside.removesuffix(")"), text, text.find("(") + 1)[0])  # type: ignore[no-any-return]
         return recipe(text, task)
     return Stages(tuple(Stage(recipe(name, own or task), samples, own) for name, samples, own in pieces))

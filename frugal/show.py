@@ -19,7 +19,8 @@ from rich.table import Table
 from .catalogue.index import cards, find
 from .core import parallel
 from .core.recipe import Recipe
-from .registry import bases, host, methods, recipe, recipe_or_stages
+from .core.stages import as_stages
+from .registry import bases, host, methods, recipe_or_stages
 
 if TYPE_CHECKING:
     from .core.run import Run
@@ -183,10 +184,13 @@ def describe(name: str, flat: bool) -> None:
                 soft_wrap=True,
             )
         return
-    whole = recipe(name)
     if name in bases():
         out.print(f"[bold]{name}[/]  {bases()[name].__doc__}", highlight=False, soft_wrap=True)
-    parts(whole)
+    stages = as_stages(recipe_or_stages(name)).stages
+    for stage in stages:
+        if len(stages) > 1:
+            out.print(f"[bold]{escape(str(stage))}[/]", highlight=False)
+        parts(stage.recipe)
 
 
 def parts(whole: Recipe) -> None:

@@ -106,6 +106,7 @@ def test_list_and_show(frugal):
     assert "2510.00819" in frugal("show", "capo").stdout
     flat = frugal("show", "grpo+ead+capo", "--flat").stdout
     assert "act.temperature.ead" in flat and "start.pick" in flat and "[b,T]" in flat
+    assert "act.answers" in (stages := frugal("show", "tulu3", "--flat").stdout) and "ppo(beta=0.005" in stages
 
 
 def bad_cases(tmp_path: Path) -> dict[str, tuple[list[str], int, str]]:

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from frugal.core.errors import BadRecipe
-from frugal.registry import base_of, bases, find, methods, recipe
+from frugal.registry import base_of, bases, find, is_staged, methods, recipe
 
 SECTIONS = ("Changes", "Source", "Ours", "Leans on", "Experiment")
 INDENT = 13  # of the text of a section, as `frugal new` lays it out
@@ -30,7 +30,7 @@ class Method:
     """All of it known without torch."""
 
     slug: str
-    base: str  # that it is tested on
+    base: str  # that it is tested on; "" of one that is a sequence of recipes itself
     line: str
     sections: dict[str, str]
     options: list[Option]
@@ -41,7 +41,7 @@ class Method:
     @property
     def recipe(self) -> str:
         """Its base with the method, as a shell takes it."""
-        return shlex.quote(f"{self.base}+{self.slug}")
+        return shlex.quote(f"{self.base}+{self.slug}" if self.base else self.slug)
 
 
 def all_methods() -> dict[str, Method]:
@@ -56,7 +56,7 @@ def _method(slug: str) -> Method:
     domain = domain_of(slug)
     return Method(
         slug,
-        base_of(slug),
+        "" if is_staged(slug) else base_of(slug),
         line,
         sections,
         [Option(p.name, str(p.annotation), repr(p.default)) for p in parameters],

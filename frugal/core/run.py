@@ -99,6 +99,7 @@ class Run:
         self.spaces: Any = None
         self.net: Any = None  # the policy, for parts that begin
         self.task: Any = None  # what it is trained on, for the same
+        self.recipe: Any = None  # of pairs, for a part that runs it again with something else
         self.settings: Any = None  # the loop's, as numbers at this round
         self.state: dict[str, Any] | None = None  # what `load` found, until the loop takes it
         self.reporter = reporter

@@ -1,25 +1,27 @@
 """Staged methods: a tuple of (recipe, samples, task), the weights passed on. Runs, compares and resumes like a recipe.
 
-As text: ``sft:1000 then grpo+ead`` or ``grpo:2000@addtrace then grpo``; the last stage takes what is left of the
-budget, and a stage without a task takes the run's.
+As text: ``sft:1000 then grpo+ead`` or ``grpo:0.5@addtrace then grpo``, half of the budget; the last stage takes what is
+left of it, and a stage without a task takes the run's.
 """
 
 from __future__ import annotations
 
+import functools
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from .errors import BadRecipe
-from .recipe import Domain, Recipe
+from .recipe import Domain, Recipe, _bind
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage: `samples` of the budget (None: what is left) on `task` (None: the run's)."""
+    """One stage: `samples` of the budget (below 1: a share; None: what is left) on `task` (None: the run's)."""
 
     recipe: Recipe
-    samples: int | None = None
+    samples: float | None = None
     task: Any = None  # a name, or a task object in Python
 
     def __str__(self) -> str:
@@ -60,7 +62,9 @@ class Stages:
         """Samples at which each stage ends, for a budget of `samples`. Raises `BadRecipe` if they do not fit."""
         ends: list[int] = []
         for stage in self.stages:
-            ends.append((ends[-1] if ends else 0) + stage.samples if stage.samples else samples)
+            wanted = stage.samples or 0
+            wanted = round(wanted * samples) if wanted < 1 else int(wanted)
+            ends.append((ends[-1] if ends else 0) + wanted if stage.samples else samples)
         if ends[-1] != samples or any(b <= a for a, b in zip([0, *ends], ends, strict=False)):
             raise BadRecipe(f"{self}: the stages end at {ends} samples, and the budget is {samples}")
         return ends
@@ -79,9 +83,25 @@ def as_stages(recipe: Recipe | Stages) -> Stages:
     return recipe if isinstance(recipe, Stages) else Stages((Stage(recipe),))
 
 
-def split_stage(text: str) -> tuple[str, int | None, str | None]:
+def split_stage(text: str) -> tuple[str, float | None, str | None]:
     """``recipe[:samples][@task]`` in its three pieces."""
-    match = re.fullmatch(r"\s*(.+?)(?::(\d+))?(?:@(\S+))?\s*", text)
+    match = re.fullmatch(r"\s*(.+?)(?::(\d+|0?\.\d+))?(?:@(\S+))?\s*", text)
     if match is None:
         raise BadRecipe(f"{text!r} is no stage; write recipe, recipe:samples or recipe:samples@task")
-    return match.group(1), int(match.group(2)) if match.group(2) else None, match.group(3)
+    samples = match.group(2)
+    return (
+        match.group(1),
+        None if samples is None else float(samples) if "." in samples else int(samples),
+        match.group(3),
+    )
+
+
+def staged(function: Callable[..., Stages]) -> Callable[..., Stages]:
+    """Decorator of a staged method: an option that it does not have is named, as that of a recipe is."""
+
+    @functools.wraps(function)
+    def make(*args: Any, **kwargs: Any) -> Stages:
+        _bind(function.__name__.replace("_", "-"), function, args, kwargs)
+        return function(*args, **kwargs)
+
+    return make

@@ -21,7 +21,8 @@ from frugal.registry import recipe_or_stages as parse
 from . import statistics
 from .runs import Job, curve, failures, run_all
 
-BESIDE = ("greedy", "length", "sampled", "sampled_length")  # of the last evaluation, to be seen whatever the metric
+# of the last evaluation, to be seen whatever the metric
+BESIDE = ("greedy", "length", "sampled", "sampled_length", "kl", "accuracy")
 COSTS = {"samples": "samples", "tokens": "tokens", "steps": "decoding steps"}  # what may be counted to a target
 EVALUATIONS = 40  # a trailing mean of five is then an eighth of the budget
 

@@ -10,7 +10,7 @@ import os
 import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial, reduce
 from itertools import chain, product
 from operator import add
@@ -19,8 +19,9 @@ from typing import Any, Literal
 
 from frugal.core.errors import BadRun, UnknownName
 from frugal.core.run import write
+from frugal.core.stages import Stages
 from frugal.core.text import import_file
-from frugal.registry import find, recipe
+from frugal.registry import find, recipe, recipe_or_stages
 
 from .compare import folder, plan, summarise
 from .runs import Job, run_all
@@ -81,7 +82,7 @@ def prove(
     and its tuning are run once a task); unfinished ones are resumed.
     """
     experiment, path = load(slug, root), experiments(root)[slug]
-    smoke = recipe(experiment.arms[0], experiment.task).domain.smoke
+    smoke = recipe_or_stages(experiment.arms[0], experiment.task).domain.smoke
     samples = experiment.samples if scale == "full" else min(smoke, experiment.samples)
     chosen = range(seeds or SMOKE_SEEDS) if seeds or scale == "smoke" else experiment.seeds
     out = root / "runs" / ("prove" if scale == "full" else "smoke") / place(experiment, samples)
@@ -156,8 +157,11 @@ def tune(
 
 
 def _with(arm: str, settings: Mapping[str, Any], task: Any = None) -> str:
-    """The recipe with other settings of its base, but for those that a patch of it sets or makes dead."""
-    whole = recipe(arm, task)
+    """The recipe, or each stage, with other settings of its base, but for those that a patch sets or makes dead."""
+    whole = recipe_or_stages(arm, task)
+    if isinstance(whole, Stages):
+        stages = [replace(s, recipe=recipe(_with(str(s.recipe), settings, s.task or task))) for s in whole.stages]
+        return str(Stages(tuple(stages)))
     owned = {name for patch in whole.patches for name in (*patch.set, *patch.silences)}
     given = {name: value for name, value in settings.items() if name not in owned}
     changed = find(whole.base.name)(**{**whole.base.args, **given})

@@ -45,7 +45,7 @@ def train(recipe: Recipe, task: Task, net: Policy, run: Run, evaluation: Evaluat
     """
     recipe.check()
     columns, micro_tokens = columns_by_view(recipe), micro_tokens or net.micro_tokens
-    pool, spent, run.net, run.task = list(task.problems("train")), run.ledger, net, task
+    pool, spent, run.net, run.task, run.recipe = list(task.problems("train")), run.ledger, net, task, recipe
     if "ref" in columns:
         net.freeze_reference()
     p = Live(recipe, run)

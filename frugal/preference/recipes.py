@@ -64,7 +64,7 @@ def _direct(answers: Any, beta: float, loss: str, score: str, reference: str | N
             "learn.loss": LOSSES[loss](beta),
         },
         set=settings,
-        gives=("compares log-ratios",),
+        gives=("compares log-ratios", *([] if isinstance(answers, FromData) else ["compares its own samples"])),
         silences=DEAD[type(answers)],
     )
 

@@ -23,9 +23,18 @@ def test_text_round_trip():
     assert recipe_or_stages("grpo+ead") == grpo() + ead()
 
 
+def test_a_stage_may_take_a_share_of_the_budget():
+    stages = recipe_or_stages("sft:.25 then grpo:0.5 then grpo(beta=0.1)")
+    assert str(stages) == "sft:0.25 then grpo:0.5 then grpo(beta=0.1)" and recipe_or_stages(str(stages)) == stages
+    assert stages.ends(1000) == [250, 750, 1000] and stages.ends(10) == [2, 7, 10]
+    assert recipe_or_stages("sft:10 then grpo:0.5 then grpo").ends(40) == [10, 30, 40]
+
+
 @pytest.mark.parametrize(
     "text,words",
     [
+        ("sft:0.1 then grpo:0.9 then grpo", "budget is 100"),
+        ("sft:0.0 then grpo", "how many samples"),
         ("sft then grpo", "how many samples"),
         ("sft:10 then grpo:10", "budget is 100"),
         ("sft:100 then grpo", "budget is 100"),

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from frugal.core.errors import BadRun, UnknownName
+from frugal.core.stages import as_stages
 from frugal.evidence import experiment
 from frugal.evidence.experiment import Experiment, experiments, load, prove, told, word
-from frugal.registry import methods, recipe
+from frugal.registry import methods, recipe, recipe_or_stages
 
 SMALL = """
 from frugal.evidence.experiment import Experiment
@@ -40,9 +41,11 @@ def test_every_built_method_of_this_checkout_has_an_experiment_of_its_own():
     assert {"ead", "capo", "remax", "ngrpo", "lp-reg", "online-difficulty"} <= set(experiments())
     for slug in experiments():
         asked = load(slug)
-        assert any(patch.name == slug for patch in recipe(asked.arms[1]).patches), slug
+        assert slug in [
+            p.name for s in as_stages(recipe_or_stages(asked.arms[1])).stages for p in s.recipe.patches
+        ] or (asked.arms[1].partition("(")[0] == slug)
         assert len(asked.seeds) >= 5 and slug in methods()
-        assert all(asked.task and recipe(arm) for arm in asked.arms)
+        assert all(asked.task and recipe_or_stages(arm) for arm in asked.arms)
 
 
 def test_unknown_and_empty_experiments(root):
@@ -83,6 +86,12 @@ def test_smoke_commits_nothing(root):
 
 def test_sizes_of_models_and_of_controllers():
     assert [experiment.size(n) for n in (660_000, 135_000_000, 4_610)] == ["0.7M", "135.0M", "4.6k"]
+
+
+def test_stages_are_tuned_in_every_stage():
+    asked = "sft(prompts=8):0.5 then grpo+ead(hot=1.3)"
+    assert experiment._with(asked, {"lr": 1e-3}) == "sft(prompts=8, lr=0.001):0.5 then grpo(lr=0.001)+ead(hot=1.3)"
+    assert experiment._with("tulu3(prompts=8)", {"lr": 1e-3}).count("lr=0.001") == 3
 
 
 def test_an_arm_with_other_settings():

@@ -13,7 +13,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from .brief import Brief
+from .closing import Closing
 from .pairs import ResponsePairs
 from .rm_lab import RMLab
 
-BUILT_IN: Mapping[str, Callable[..., Any]] = {task.name: task for task in (ResponsePairs, RMLab, Brief)}
+BUILT_IN: Mapping[str, Callable[..., Any]] = {task.name: task for task in (ResponsePairs, RMLab, Closing, Brief)}

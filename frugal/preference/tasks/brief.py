@@ -33,6 +33,12 @@ WORDS = (
 )
 THINGS = WORDS.split()
 ASKS = ("Tell me about the {} in one short sentence.", "What is special about the {}? Answer in one short sentence.")
+ANSWERS = (
+    "The {} is something that most people know well.",
+    "Many people like the {} for what it is.",
+    "The {} has a long history and many uses.",
+    "A {} can be found in many parts of the world.",
+)
 
 
 @dataclass(frozen=True)
@@ -57,6 +63,10 @@ class Brief:
     def score(self, problems: Sequence[Problem], completions: Sequence[str]) -> list[float]:
         """The share of the three wishes that a response meets."""
         return [sum(wishes(p.reference, text)) / 3 for p, text in zip(problems, completions, strict=True)]
+
+    def demonstrate(self, problem: Problem, random: Random) -> str:
+        """One of four short sentences, which meet all three wishes and say little."""
+        return random.choice(ANSWERS).format(problem.reference)
 
 
 def wishes(thing: str, text: str) -> tuple[bool, bool, bool]:

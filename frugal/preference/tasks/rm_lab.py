@@ -80,6 +80,15 @@ def demonstration(prompt: str, random: Random) -> str:
     )
 
 
+def prompts(random: Random, held_out: int, task: str) -> tuple[list[str], list[str]]:
+    """Every three letters in every order, shuffled: the first `held_out` of them, and the others."""
+    every = ["".join(three) + "=" for three in permutations(LETTERS, 3)]
+    random.shuffle(every)
+    if not 0 < held_out < len(every):
+        raise BadTask(f"{task}(test={held_out}): there are {len(every)} prompts; give 1 to {len(every) - 1}")
+    return every[:held_out], every[held_out:]
+
+
 def sigmoid(x: float) -> float:
     return 1 / (1 + math.exp(-x))
 
@@ -87,10 +96,7 @@ def sigmoid(x: float) -> float:
 @cache
 def _pools(task: RMLab) -> dict[Split, tuple[Problem, ...]]:
     random = Random(f"rm-lab {task.seed}")
-    prompts = ["".join(three) + "=" for three in permutations(LETTERS, 3)]
-    random.shuffle(prompts)
-    if not 0 < task.test < len(prompts):
-        raise BadTask(f"rm-lab(test={task.test}): there are {len(prompts)} prompts; give 1 to {len(prompts) - 1}")
+    test, train = prompts(random, task.test, task.name)
 
     def problem(prompt: str, flips: float) -> Problem:
         while True:
@@ -103,6 +109,6 @@ def _pools(task: RMLab) -> dict[Split, tuple[Problem, ...]]:
         return Problem(prompt, columns={"chosen": a, "rejected": b})
 
     return {
-        "test": tuple(problem(prompt, 0.0) for prompt in prompts[: task.test]),
-        "train": tuple(problem(random.choice(prompts[task.test :]), task.flips / 100) for _ in range(task.train)),
+        "test": tuple(problem(prompt, 0.0) for prompt in test),
+        "train": tuple(problem(random.choice(train), task.flips / 100) for _ in range(task.train)),
     }

@@ -12,13 +12,14 @@ from frugal.language.policy import Policy
 from frugal.language.tasks.task import Problem, Task
 from frugal.language.tiny import accuracy
 from frugal.preference.tasks import BUILT_IN
+from frugal.preference.tasks.closing import Closing, wishes
 from frugal.preference.tasks.find import find_task
 from frugal.preference.tasks.pairs import RESPONSES
 from frugal.preference.tasks.rm_lab import RMLab, reward
 from frugal.preference.tasks.tiny import STEPS, load_tiny
 
 
-@pytest.mark.parametrize("name", sorted(STEPS))
+@pytest.mark.parametrize("name", sorted({*STEPS, "closing"}))
 def test_pools_have_pairs_and_repeat(name):
     task = BUILT_IN[name]()
     assert isinstance(task, Task)
@@ -32,7 +33,7 @@ def test_pools_have_pairs_and_repeat(name):
 
 
 def test_names():
-    assert {*STEPS, "brief"} == set(BUILT_IN)
+    assert {*STEPS, "brief", "closing"} == set(BUILT_IN)
 
 
 def test_brief_by_hand_and_held_out():
@@ -50,8 +51,42 @@ def test_brief_by_hand_and_held_out():
     assert {p.reference for p in train}.isdisjoint(p.reference for p in test) and (len(train), len(test)) == (372, 64)
 
 
-def test_rm_lab_holds_prompts_out():
-    task = RMLab()
+def test_briefs_demonstrations_are_right():
+    task = BUILT_IN["brief"]()
+    for problem in task.problems("train"):
+        assert task.score([problem], [task.demonstrate(problem, Random(0))]) == [1.0]
+
+
+@pytest.mark.parametrize(
+    "text, met",
+    [
+        ("", (False, False, True)),
+        ("hi", (False, True, True)),
+        ("cabhi", (True, True, True)),
+        ("cab", (True, False, True)),
+        ("cabh", (True, False, True)),
+        ("cahib", (True, False, True)),
+        ("dddddddcabhi", (True, True, True)),
+        ("ddddddddcabhi", (True, True, False)),
+    ],
+)
+def test_the_wishes_of_closing_by_hand(text, met):
+    assert wishes("abc=", text) == met and wishes("bhi=", "bhi") == (False, True, True)
+    assert Closing().score([Problem("abc=")], [text]) == [float(all(met))]
+    share = sum(met) / 3
+    assert Closing().prefer([Problem("abc=")], [text], ["d" * 13]) == [pytest.approx(1 / (1 + math.exp(-6 * share)))]
+
+
+def test_closings_demonstrations_are_better_than_its_model_and_not_the_best():
+    """What its text says of shares, within five sigma of 2000."""
+    task, random = Closing(), Random(0)
+    met = [wishes(str(p.prompt), task.demonstrate(p, random)) for p in task.problems("train")[:2000]]
+    assert 0.44 < sum(end for _, end, _ in met) / 2000 < 0.56
+    assert 0.14 < sum(map(all, met)) / 2000 < 0.26
+
+
+@pytest.mark.parametrize("task", [RMLab(), Closing()])
+def test_rm_lab_and_closing_hold_prompts_out(task):
     held_out = {p.prompt for p in task.problems("test")}
     assert len(held_out) == 128 and held_out.isdisjoint(p.prompt for p in task.problems("train"))
 
