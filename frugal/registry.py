@@ -18,6 +18,10 @@ from .core.stages import Stage, Stages, split_stage
 from .core.text import arguments, from_file, parse
 
 PACKAGE = Path(__file__).parent
+USUAL_TASKS = {  # by domain, and by base where another is wanted
+    **{"language": "modchain", "preference": "pairs", "control": "CartPole-v1"},
+    **{"rlhf": "rm-lab", "td3": "Pendulum-v1", "sac": "Pendulum-v1"},
+}
 ENVIRONMENT = re.compile(r"-v\d+(\(.*\))?")  # how the id of a Gymnasium environment ends
 
 DOMAINS = tuple(sorted((path.parts[-2] for path in PACKAGE.glob("*/options.py")), key=lambda d: (d != "language", d)))
@@ -82,6 +86,17 @@ def base_of(slug: str) -> str:
     named = getattr(importlib.import_module(methods()[slug]), "BASE", None)
     domain = methods()[slug].split(".")[1]
     return named or next(made.domain.base for made in (f() for f in bases().values()) if made.domain.name == domain)
+
+
+def task_of(slug: str) -> str:
+    """The task that a method is tested on: its base's usual one, unless its file names another."""
+    named = getattr(importlib.import_module(methods()[slug]), "TASK", None)
+    return named or usual_task(base_of(slug).partition("(")[0])
+
+
+def usual_task(base: str) -> str:
+    """The smallest task on which a base trains."""
+    return USUAL_TASKS.get(base) or USUAL_TASKS[bases()[base]().domain.name]
 
 
 def host(chosen: Recipe | Stages, task: Any) -> Domain:

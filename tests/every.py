@@ -8,7 +8,7 @@ import torch
 
 import frugal
 from frugal.core.recipe import Recipe
-from frugal.registry import base_of, bases, is_staged, methods
+from frugal.registry import bases, is_staged, methods, usual_task
 from frugal.registry import recipe as parse
 from tests.control import tinyrun
 
@@ -22,21 +22,9 @@ def module(slug: str) -> ModuleType:
     return importlib.import_module(methods()[slug])
 
 
-def task_of(slug: str) -> str:
-    """The task on which a method acts within two rounds, if its file names one; else its base's usual one."""
-    return getattr(module(slug), "TASK", None) or usual_task(base_of(slug).partition("(")[0])
-
-
 def task_of_pair(a: str, b: str) -> str:
     """What two methods are tried on together: of control, the environment that one of them names."""
     return "" if DOMAIN[a] == "language" else getattr(module(a), "TASK", getattr(module(b), "TASK", ""))
-
-
-def usual_task(base: str) -> str:
-    """The smallest task on which a base trains."""
-    if BASES[base] == "control":
-        return tinyrun.task_for(base)
-    return "modchain" if BASES[base] == "language" else "rm-lab" if base == "rlhf" else "pairs"
 
 
 def run_small(recipe: Recipe | str, seed: int = 0, rounds: int = 2, task: str = "", **more):

@@ -10,8 +10,8 @@ import torch
 
 from frugal.catalogue.index import cards
 from frugal.core.recipe import Patch
-from frugal.registry import base_of, find, recipe
-from tests.every import DOMAIN, LANGUAGE, module, run_small, small, task_of, weights_after
+from frugal.registry import base_of, find, recipe, task_of
+from tests.every import DOMAIN, LANGUAGE, module, run_small, small, weights_after
 from tests.language.tinyrun import listening
 
 slugs = pytest.mark.parametrize("slug", sorted(DOMAIN))

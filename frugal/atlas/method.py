@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from frugal.core.errors import BadRecipe
-from frugal.registry import base_of, bases, find, is_staged, methods, recipe
+from frugal.registry import base_of, bases, find, is_staged, methods, recipe, task_of
 
 SECTIONS = ("Changes", "Source", "Ours", "Leans on", "Experiment")
 INDENT = 13  # of the text of a section, as `frugal new` lays it out
@@ -31,6 +31,7 @@ class Method:
 
     slug: str
     base: str  # that it is tested on; "" of one that is a sequence of recipes itself
+    task: str  # and on which
     line: str
     sections: dict[str, str]
     options: list[Option]
@@ -57,6 +58,7 @@ def _method(slug: str) -> Method:
     return Method(
         slug,
         "" if is_staged(slug) else base_of(slug),
+        shlex.quote(task_of(slug)),
         line,
         sections,
         [Option(p.name, str(p.annotation), repr(p.default)) for p in parameters],

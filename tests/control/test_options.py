@@ -8,9 +8,9 @@ import torch
 
 from frugal.control.approximators import Shift
 from frugal.core.errors import BadRecipe, BadTask
-from frugal.registry import bases
+from frugal.registry import bases, usual_task
 from tests.control.tinyenv import Pictures
-from tests.control.tinyrun import SMALL, launch, task_for, weights
+from tests.control.tinyrun import SMALL, launch, weights
 
 OTHER = {  # another value than the one of a small run, for every argument and setting that there is
     "hidden": (8,),
@@ -61,7 +61,7 @@ def test_pitfall_12_an_option_acts_or_raises(base):
     make = bases()[base]
     arguments = [n for n, p in inspect.signature(make).parameters.items() if p.kind is not p.VAR_KEYWORD]
     settings = make().settings
-    before = weights(launch(make(**PLAIN[base]), task_for(base), 80))
+    before = weights(launch(make(**PLAIN[base]), usual_task(base), 80))
     acted, refused = [], []
     for option in [*arguments, *(f.name for f in fields(settings))]:
         if option == "shift":  # of pictures: below
@@ -72,7 +72,7 @@ def test_pitfall_12_an_option_acts_or_raises(base):
         except BadRecipe:
             refused.append(option)
             continue
-        after = weights(launch(made, task_for(base), 80))
+        after = weights(launch(made, usual_task(base), 80))
         assert after.shape != before.shape or not torch.equal(after, before), f"{option}={value} does nothing"
         acted.append(option)
     assert refused == (["value"] if base == "control.reinforce" else []) and len(acted) >= 12

@@ -18,9 +18,9 @@ from frugal.control.net import Net
 from frugal.control.parts import EpsilonGreedy, SoftActor
 from frugal.core.errors import BadRecipe, RunFailed
 from frugal.core.run import Run
-from frugal.registry import recipe
+from frugal.registry import recipe, usual_task
 from tests.control.tinyenv import Chain, Counter, Noise, Pictures, act, patch_of
-from tests.control.tinyrun import SMALL, launch, small, task_for, weights
+from tests.control.tinyrun import SMALL, launch, small, weights
 
 BASES = pytest.mark.parametrize("base", sorted(SMALL))
 
@@ -180,7 +180,7 @@ def test_pitfall_8_the_moments_are_those_of_everything_seen():
 @BASES
 def test_pitfall_9_training_is_the_same_with_and_without_evaluation(base):
     text = small(base, normalise=True)
-    often, seldom = (launch(text, task_for(base), 300, evaluations=n, eval_episodes=3) for n in (3, 1))
+    often, seldom = (launch(text, usual_task(base), 300, evaluations=n, eval_episodes=3) for n in (3, 1))
     assert torch.equal(weights(often), weights(seldom))
     assert often.ledger.samples == seldom.ledger.samples and often.ledger.evaluation.samples > 0
     trained = [[line for line in run.curve if line["kind"] == "train"] for run in (often, seldom)]
@@ -225,7 +225,7 @@ def test_pitfall_11_targets_follow_at_their_interval_and_in_the_right_direction(
 
     monkeypatch.setattr(loop_off, "learn", learn)
     ratio = {"ratio": 1.0, "every": 1} if base == "dqn" else {}
-    launch(small(base, tau=0.25, track=track, **ratio), task_for(base), 60)
+    launch(small(base, tau=0.25, track=track, **ratio), usual_task(base), 60)
     assert len(moments) == 40 and set(moments[0][0]) == ({"critic", "actor"} if base == "td3" else {"critic"})
     for k, (before, now, after) in enumerate(moments):
         for name in before:
@@ -263,18 +263,18 @@ def test_pitfall_12_a_schedule_follows_samples_and_not_updates(monkeypatch):
 
 @BASES
 def test_pitfall_14_a_seed_is_a_run(base):
-    runs = [launch(small(base, envs=2), task_for(base), seed=seed) for seed in (0, 0, 1)]
+    runs = [launch(small(base, envs=2), usual_task(base), seed=seed) for seed in (0, 0, 1)]
     assert torch.equal(weights(runs[0]), weights(runs[1])) and not torch.equal(weights(runs[0]), weights(runs[2]))
 
 
 @BASES
 def test_pitfall_17_every_weight_moves_and_what_is_frozen_does_not(base):
-    run = launch(small(base), task_for(base), 300)
+    run = launch(small(base), usual_task(base), 300)
     start = Net(recipe(small(base)), run.spaces, Run(1))
     for name, weight in run.net.weights.items():
         assert not torch.equal(weight, start.weights[name]), name
     assert len(run.net.weights) >= 4
-    still = launch(small(base, lr=0.0), task_for(base), 300)
+    still = launch(small(base, lr=0.0), usual_task(base), 300)
     assert torch.equal(weights(still), torch.cat([group.vector for group in start.groups.values()]))
 
 
@@ -334,7 +334,7 @@ def test_what_says_no_number_is_named_and_learnt_from_by_nobody(base, tmp_path):
         seen["weights"] = weights(run).clone()
 
     with pytest.raises(RunFailed, match="NaN or infinite for 3"):
-        launch(recipe(small(base)) + broken, task_for(base), out=tmp_path / "a", reporter=reporter)
+        launch(recipe(small(base)) + broken, usual_task(base), out=tmp_path / "a", reporter=reporter)
     assert (tmp_path / "a" / "broken").is_dir() and torch.isfinite(seen["weights"]).all()
 
 

@@ -10,19 +10,20 @@ import torch
 from frugal.control.play import play
 from frugal.control.policy import load
 from frugal.core.errors import BadRun, MissingExtra
-from tests.control.tinyrun import SMALL, launch, small, task_for
+from frugal.registry import usual_task
+from tests.control.tinyrun import SMALL, launch, small
 
 
 @pytest.mark.parametrize("base", sorted(SMALL))
 def test_a_saved_policy_acts_as_the_run_s(base, tmp_path):
-    run = launch(small(base, normalise=True), task_for(base), out=tmp_path / "a")
+    run = launch(small(base, normalise=True), usual_task(base), out=tmp_path / "a")
     policy = load(tmp_path / "a" / "model")
     obs = torch.randn(6, *run.spaces.shape)
     assert torch.equal(policy.act(obs), run.net.deploy(run.net, obs))
-    env = gymnasium.make(task_for(base))
+    env = gymnasium.make(usual_task(base))
     assert env.action_space.contains(policy(env.observation_space.sample()))
     about = json.loads((tmp_path / "a" / "model" / "policy.json").read_text())
-    assert about["recipe"] == str(policy.recipe) and about["task"] == task_for(base)
+    assert about["recipe"] == str(policy.recipe) and about["task"] == usual_task(base)
 
 
 def test_play_prints_what_evaluation_would_see(tmp_path):

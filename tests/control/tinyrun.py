@@ -15,17 +15,12 @@ SMALL = {
     "a2c": "hidden=(16,)",
     "control.ppo": "hidden=(16,), steps=32, batch=16, epochs=2",
 }
-TASKS = {"td3": "Pendulum-v1", "sac": "Pendulum-v1"}  # the others: CartPole-v1
 
 
 def small(base: str, **options: Any) -> str:
     """A base of networks that are small, as text."""
     given = "".join(f", {k}={v!r}" for k, v in options.items())
     return f"{base}({SMALL[base]}{given})"
-
-
-def task_for(base: str) -> str:
-    return TASKS.get(base, "CartPole-v1")
 
 
 def launch(recipe: Any, task: Any, samples: int = 200, **options: Any) -> Run:

@@ -23,6 +23,8 @@ from frugal.core.stages import Stage, Stages, staged
 from frugal.language.recipes import ppo, sft
 from frugal.preference.recipes import online_dpo
 
+TASK = "closing"
+
 
 @staged
 def tulu3(

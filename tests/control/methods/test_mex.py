@@ -10,9 +10,9 @@ from frugal.control.laws import Deterministic
 from frugal.control.loop_off import uniform
 from frugal.control.methods.mex import Optimism, mex
 from frugal.core.errors import BadRecipe
-from frugal.registry import recipe
+from frugal.registry import recipe, usual_task
 from tests.control.rows import rows
-from tests.control.tinyrun import launch, small, task_for
+from tests.control.tinyrun import launch, small
 
 
 def net(scale: torch.Tensor) -> SimpleNamespace:
@@ -55,7 +55,7 @@ def test_its_descent_raises_the_policy_s_action_over_the_others():
 @pytest.mark.parametrize("base", ("td3", "sac", "dqn"))
 def test_by_itself_it_puts_the_policy_s_action_above_even_ones_with_every_off_policy_base(base):
     """Steps on the term alone, drawn actions new in each; then against others."""
-    run = launch(small(base), task_for(base), 30)
+    run = launch(small(base), usual_task(base), 30)
     net, rng = run.net, torch.Generator().manual_seed(0)
     obs, after = (torch.randn(64, 1, *run.spaces.shape, generator=rng) for _ in range(2))
     term, act = Optimism(1.0, True).begin(run), uniform(run.spaces, 64, rng)[:, None]
