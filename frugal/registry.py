@@ -19,8 +19,12 @@ from .core.text import arguments, from_file, parse
 
 PACKAGE = Path(__file__).parent
 USUAL_TASKS = {  # by domain, and by base where another is wanted
-    **{"language": "modchain", "preference": "pairs", "control": "CartPole-v1"},
-    **{"rlhf": "rm-lab", "td3": "Pendulum-v1", "sac": "Pendulum-v1"},
+    "language": "modchain",
+    "preference": "pairs",
+    "rlhf": "rm-lab",
+    "control": "CartPole-v1",
+    "td3": "Pendulum-v1",
+    "sac": "Pendulum-v1",
 }
 ENVIRONMENT = re.compile(r"-v\d+(\(.*\))?")  # how the id of a Gymnasium environment ends
 

@@ -141,15 +141,6 @@ class Flat:
         named = zip(self.shapes.items(), pieces, strict=True)
         return {name: piece.view(shape).detach() for (name, shape), piece in named}
 
-    def offset(self, name: str) -> slice:
-        """Where the weights of a name lie in the vector."""
-        at = 0
-        for other, shape in self.shapes.items():
-            if other == name:
-                return slice(at, at + shape.numel())
-            at += shape.numel()
-        raise KeyError(name)
-
     def gradient(self, loss: Tensor, weights: Weights | None = None, graph: bool = False) -> Tensor:
         """d loss / d weights as one vector; 0 for weights that the loss does not depend on.
 

@@ -356,7 +356,7 @@ def patch(function: Callable[..., Patch]) -> Callable[..., Patch]:
 
     @functools.wraps(function)
     def make(*args: Any, **kwargs: Any) -> Patch:
-        bound = _bind(name, function, args, kwargs)
+        bound = bind(name, function, args, kwargs)
         return dataclasses.replace(function(*args, **kwargs), name=_address(function, name), args=bound)
 
     return make
@@ -377,7 +377,7 @@ def base(domain: Domain, name: str = "") -> Callable[[Callable[..., Patch]], Cal
             for key in kwargs:
                 if key not in known and key not in domain.setting_names():
                     raise UnknownName(f"option of {name}", key, {*known, *domain.setting_names()} - {"settings"})
-            bound = _bind(name, function, args, kwargs)
+            bound = bind(name, function, args, kwargs)
             made, plain = function(*args, **kwargs), function()
             for key in bound:
                 if key in made.silences:
@@ -403,7 +403,7 @@ def base(domain: Domain, name: str = "") -> Callable[[Callable[..., Patch]], Cal
     return decorate
 
 
-def _bind(name: str, function: Callable[..., Any], args: tuple, kwargs: dict) -> Frozen[str, Any]:
+def bind(name: str, function: Callable[..., Any], args: tuple, kwargs: dict) -> Frozen[str, Any]:
     """The arguments that differ from the defaults, by name; raises `BadRecipe` or `UnknownName` on a wrong one."""
     signature = inspect.signature(function)
     named = {n: p for n, p in signature.parameters.items() if p.kind is not p.VAR_KEYWORD}

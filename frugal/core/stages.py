@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .errors import BadRecipe
-from .recipe import Domain, Recipe, _bind
+from .recipe import Domain, Recipe, bind
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ def staged(function: Callable[..., Stages]) -> Callable[..., Stages]:
 
     @functools.wraps(function)
     def make(*args: Any, **kwargs: Any) -> Stages:
-        _bind(function.__name__.replace("_", "-"), function, args, kwargs)
+        bind(function.__name__.replace("_", "-"), function, args, kwargs)
         return function(*args, **kwargs)
 
     return make

@@ -3,7 +3,8 @@
 A seed's saving is the logarithm of how many times fewer samples it takes to the base's target. Savings that have
 nothing to do with each other add up: twice and three times fewer alone are six times fewer together. The interaction
 of a pair is its saving minus those of the two alone, a seed at a time; its t-interval is corrected for the number of
-pairs (Bonferroni), since in a large matrix one of them would always stand out.
+pairs (Bonferroni), since in a large matrix one of them would always stand out. A seed that does not reach the target
+is charged the budget, which flatters it: no interaction is claimed that this alone could make.
 """
 
 from __future__ import annotations
@@ -87,15 +88,24 @@ def matrix(
         row["recipe"]: statistics.samples_to(summary["grid"], sign * np.array(row["curves"]), sign * race["target"])
         for row in summary["arms"]
     }
+    reached = {arm: bool((taken < summary["samples"]).all()) for arm, taken in times.items()}
     saved = {arm: np.log(times[first["recipe"]] / taken) for arm, taken in times.items()}
     found["times"] = {arm: taken.tolist() for arm, taken in times.items()}  # a seed each; the budget: not reached
     found["alone"] = {patch: {"recipe": arm, **_saving(saved[arm])} for patch, arm in alone.items()}
     level = 1 - 0.05 / max(1, sum(not clash for _, clash in pairs.values()))
     found["pairs"] = []
     for (a, b), (arm, clash) in pairs.items():
-        one, other = saved[alone[a]], saved[alone[b]]
-        pair = {"clash": clash} if clash else {"recipe": arm, **_interaction(saved[arm], one, other, level)}
-        found["pairs"].append({"patches": [a, b], **pair})
+        pair: dict[str, Any] = {"patches": [a, b]}
+        found["pairs"].append(pair)
+        if clash:
+            pair["clash"] = clash
+            continue
+        pair |= {"recipe": arm, **_interaction(saved[arm], saved[alone[a]], saved[alone[b]], level)}
+        # a seed that never reaches the target is charged the budget, which is too little
+        pair["restricted"] = not all(reached[each] for each in (first["recipe"], alone[a], alone[b], arm))
+        bound = (first["recipe"], arm) if pair["word"] == "compound" else (alone[a], alone[b])
+        if not all(reached[each] for each in bound):
+            pair["word"] = NOTHING
     return found
 
 
@@ -142,7 +152,8 @@ def sentences(found: Mapping[str, Any]) -> list[str]:
         lines.append(
             f"{a} and {b}: {pair['ratio']:.2f}x fewer samples together, {found['alone'][a]['ratio']:.2f}x and "
             f"{found['alone'][b]['ratio']:.2f}x alone, so {pair['expected']:.2f}x were to be expected "
-            f"(interaction {pair['interaction']:.2f}, {bounds}): {pair['word']}."
+            f"(interaction {pair['interaction']:.2f}, {bounds}{', restricted' if pair['restricted'] else ''}): "
+            f"{pair['word']}."
         )
     return lines
 

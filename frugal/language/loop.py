@@ -41,7 +41,7 @@ class Batch(Protocol):
 
 
 Grouped = TypeVar("Grouped", bound=Batch)
-MOST = 2.0  # of what training over sampling says of a token, which weighs it in half precision: Yao et al. 2025
+LARGEST_WEIGHT = 2.0  # of a token that training and sampling round differently, in half precision: Yao et al. 2025
 SMALL_MODEL = 10_000_000  # parameters; the learning rate below it and above it was tuned (docs/log.md)
 
 
@@ -105,7 +105,7 @@ def train(recipe: Recipe, task: Task, net: Policy, run: Run, evaluation: Evaluat
                     steps.append({"clipped": float(maths.masked_mean(outside.float(), use))})
                     if fresh and not net.exact:  # sampling and training round differently
                         sampled = torch.where(new & mini.drawn[:, None], mini.old, old)
-                        loss = loss * maths.truncated_weight(old, sampled, MOST)
+                        loss = loss * maths.truncated_weight(old, sampled, LARGEST_WEIGHT)
                         steps[-1]["mismatch"] = float(maths.masked_mean((old - sampled).abs(), use))
                     return maths.loss_mean(loss + p.terms(now, mini), use, s.mean, mini.limit)
 

@@ -71,7 +71,7 @@ def train(recipe: Recipe, task: Task, net: Policy, run: Run, evaluation: Evaluat
 
         # credit: who wins
         pairs = p.label(rows, Asking(task, net, run))
-        pairs = p.pairs(pairs.take(~pairs.y.isnan()))
+        pairs = pairs.take(~pairs.y.isnan())
         for view in columns.keys() - {"old", "now"} if len(pairs) else ():
             pairs = pairs.put(rows=look_again(pairs.rows, net, view, columns[view], micro_tokens))
 

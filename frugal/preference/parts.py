@@ -151,14 +151,6 @@ class EachPair:
         return Pairs(rows, a, b, ask(rows, a, b))
 
 
-@dataclass(frozen=True)
-class AllOfThem:
-    """Every labelled pair is learnt from."""
-
-    def __call__(self, pairs: Pairs) -> Pairs:
-        return pairs
-
-
 # -- learn ----------------------------------------------------------------------------------------------------
 
 

@@ -11,7 +11,6 @@ from frugal.language.parts import Causal
 from frugal.language.recipes import grpo, ppo
 
 from .parts import (
-    AllOfThem,
     Both,
     EachPair,
     Everyone,
@@ -40,7 +39,6 @@ PLAIN = {
     "start.prompts": InPasses(),
     "act.choose": Everyone(),
     "credit.label": EachPair(),
-    "credit.pairs": AllOfThem(),
     "update.memory": ThisRound(),
 }
 BASELINES = {"critic": ppo, "group": grpo}

@@ -27,7 +27,6 @@ SLOTS: dict[str, One | Many] = {
     "act.choose": One("(rows[B], rng) -> those that may be compared"),
     # credit: who wins
     "credit.label": One("(rows[B], ask) -> pairs[n]; ask(rows, a[n], b[n]) -> y[n], NaN where there is no answer"),
-    "credit.pairs": One("(pairs[n]) -> those that are learnt from"),
     # learn: which loss on pairs, against what
     "learn.policy": One("(model, tokenizer) -> Policy or RewardNet"),
     "learn.reference": One("(rows[b]) -> log-probabilities[b,T]"),

@@ -48,6 +48,22 @@ def test_two_and_four_times_fewer_make_eight_if_they_add_up(both, word):
     assert pair["word"] == word
 
 
+@pytest.mark.parametrize(
+    ("took", "word"),
+    [
+        ({"both": 9000, "a": 9000, "b": 9000}, "no interaction shown"),  # 2 by the budget that all three are charged
+        ({"both": 1000, "base": 9000, "a": 3800, "b": 3800}, "no interaction shown"),  # 3.6, and less in truth
+        ({"both": 1000, "a": 9000, "b": 200}, "no interaction shown"),  # 0.4, and more in truth
+        ({"both": 3000, "a": 9000, "b": 3000}, "compound"),  # 2, and more in truth
+        ({"both": 9000, "base": 9000}, "cancel"),  # 0.03, and less in truth
+    ],
+)
+def test_what_the_budget_alone_could_make_is_no_interaction(took, word):
+    """A seed that takes 9000 is charged 4000."""
+    [pair] = matrix(summary(**took), ALONE, {("a", "b"): ("base+a+b", "")})["pairs"]
+    assert pair["restricted"] and pair["word"] == word
+
+
 def test_an_interval_allows_for_the_number_of_pairs():
     """Noise of a standard deviation of one tenth on four seeds: t(3) at 1 - 0.05/2 and at 1 - 0.05/6, by a table."""
     noise = 0.1 * np.array([1, -1, 1, -1]) * math.sqrt(3 / 4)

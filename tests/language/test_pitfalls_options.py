@@ -149,7 +149,7 @@ def test_the_rounding_between_sampling_and_training_is_corrected_in_half_precisi
     """With weights of at most one half, every weight is one half: so is the gradient."""
 
     def gradient(most, dtype):
-        monkeypatch.setattr("frugal.language.loop.MOST", most)
+        monkeypatch.setattr("frugal.language.loop.LARGEST_WEIGHT", most)
         run = frugal.run(grpo(prompts=2, group=4), "modchain", samples=8, dtype=dtype, evaluations=1, eval_problems=1)
         (line,) = (line for line in run.curve if line["kind"] == "train")
         return line["grad_norm"]

@@ -1,6 +1,6 @@
 """One normalised step a round along a momentum that is corrected for having been measured at earlier weights.
 
-Changes      in round t, u = theta_t - theta_{t-1}, L the recipe's loss of a trajectory, summed over its steps:
+Changes      in step t, u = theta_t - theta_{t-1}, L the recipe's loss of a trajectory, summed over its steps:
              variant "n-harpg": half of the trajectories are drawn at theta_t, half at theta_q = theta_{t-1} + q u, with
              q ~ U[0,1]; d_t = (1 - eta_t) (d_{t-1} + B u) + eta_t grad L(theta_t), eta_t = 2 / (t + 2), where
              B u = mean over the second half of (grad log p(tau) . u) grad L(theta_q) + Hessian L(theta_q) u
@@ -69,8 +69,13 @@ class Iterates:
         self.last = run.net.all.vector.clone()
 
     @property
+    def t(self) -> int:
+        """Steps so far, one a collection; short collections share a round of the loop."""
+        return self.run.ledger.gradient_steps  # type: ignore[no-any-return]
+
+    @property
     def eta(self) -> float:
-        return float((2 / (self.run.clock + 2)) ** (0.8 if self.igt else 1.0))
+        return float((2 / (self.t + 2)) ** (0.8 if self.igt else 1.0))
 
     def next(self) -> tuple[Tensor, Tensor]:
         """(theta_e or theta_q, u) as vectors; the next round follows."""
@@ -79,7 +84,7 @@ class Iterates:
         if self.igt:
             point = now + (1 - self.eta) / self.eta * u
         else:  # the same q for whoever asks in this round
-            point = self.last + torch.rand((), generator=self.run.rng("harpg")) * u
+            point = self.last + torch.rand((), generator=self.run.rng("harpg", self.t)) * u
         self.last.copy_(now)
         return point, u
 
@@ -115,7 +120,7 @@ class LiveTransported(Iterates):
         norm = float(d.norm())
         if 0 < norm < float("inf"):
             self.d.copy_(d)
-            net.all.vector.sub_(d, alpha=self.run.settings.lr * 2 / (self.run.clock + 2) / norm)
+            net.all.vector.sub_(d, alpha=self.run.settings.lr * 2 / (self.t + 2) / norm)
         return norm
 
     def state_dict(self) -> dict[str, Tensor]:

@@ -82,7 +82,7 @@ class LiveDualCritics:
 
     def learn(self, window: Batch) -> None:
         """Fit V_x to this round's targets."""
-        s, rng = self.run.settings, self.run.rng("pdppo")
+        s, rng = self.run.settings, self.run.rng("pdppo", self.run.ledger.samples)
         z, y = (torch.cat(each) for each in zip(*self.targets, strict=True))
         for _ in range(s.epochs):
             for where in torch.randperm(len(y), generator=rng).split(s.batch or len(y)):

@@ -77,7 +77,7 @@ class LiveBehaviour:
             D = [*self.past, *((step.obs[step.valid], step.act[step.valid]) for step in steps)]
             if D and self.part.epochs:
                 obs, act = (torch.cat(x) for x in zip(*D, strict=True))
-                self.adapt(net, weights, obs, act, self.run.rng("act.behaviour", len(steps)))
+                self.adapt(net, weights, obs, act, self.run.rng("act.behaviour", self.run.ledger.samples))
         return [weights]
 
     def adapt(self, net: Net, weights: Weights, obs: Tensor, act: Tensor, rng: torch.Generator) -> None:

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 from frugal.core.errors import BadRecipe
 from frugal.core.recipe import Patch, patch
 from frugal.lazy import torch
-from frugal.preference.parts import FromPolicy, ThisRound, drawn_by
+from frugal.preference.parts import FromPolicy, StartModel, ThisRound, drawn_by
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -99,7 +99,7 @@ class Between:
 
     eta: float
 
-    needs = {"ref.logp": "logp"}
+    needs = StartModel.needs
 
     def begin(self, run: Any) -> Callable[[Rows], Tensor]:
         def reference(rows: Rows) -> Tensor:

@@ -7,12 +7,12 @@ import torch
 
 from frugal.control.batch import Rows
 from frugal.control.laws import Categorical
-from frugal.control.methods.harpg import curvature, harpg
+from frugal.control.methods.harpg import LiveElsewhere, LiveTransported, curvature, harpg
 from frugal.control.networks import Flat
 from frugal.core.errors import BadRecipe, Clash
 from frugal.core.run import Run
 from frugal.registry import recipe
-from tests.control.tinyenv import Noise, patch_of
+from tests.control.tinyenv import Counter, Noise, patch_of
 from tests.control.tinyrun import launch, weights
 
 MATRIX = torch.tensor([[3.0, 1.0], [1.0, 2.0]], dtype=torch.float64)
@@ -66,7 +66,7 @@ def test_on_a_quadratic_without_noise_the_momentum_is_the_gradient(variant):
         assert step(run.net, quadratic, rows) == pytest.approx(float((MATRIX @ (before - CENTRE)).norm()))
         torch.testing.assert_close(step.d, MATRIX @ (before - CENTRE))
         assert float((run.net.all.vector - before).norm()) == pytest.approx(0.1 * 2 / (t + 2))
-        run.clock += 1
+        run.ledger.gradient_steps += 1
     assert float((run.net.all.vector - CENTRE).norm()) < float((torch.tensor([4.0, 4.0]) - CENTRE).norm())
 
 
@@ -130,6 +130,23 @@ def test_trajectories_of_several_steps_have_their_own_scores():
         torch.testing.assert_close(found, score * g + H @ u)
 
 
+def test_every_collection_is_a_step_of_its_own(monkeypatch):
+    """Trajectories of a few steps: several collections in a round of the loop, and eta = 2 / (t + 2) for each."""
+    etas, points = [], []
+    step, collect = LiveTransported.__call__, LiveElsewhere.__call__
+    monkeypatch.setattr(LiveTransported, "__call__", lambda *args: etas.append(args[0].eta) or step(*args))
+
+    def drawn(self, net, steps):
+        if not steps:
+            points.append(float(torch.rand((), generator=self.run.rng("harpg", self.t))))
+        return collect(self, net, steps)
+
+    monkeypatch.setattr(LiveElsewhere, "__call__", drawn)
+    run = launch("control.reinforce(hidden=(16,))+harpg", lambda: Counter(length=5, terminates=True), 200)
+    assert etas == [2 / (t + 2) for t in range(20)] and len(set(points)) == 20
+    assert run.clock < 10
+
+
 def test_who_collects():
     """theta_t and a point between theta_{t-1} and it, the same for collection and step; or beyond theta_t, and once."""
     for variant in ("n-harpg", "n-pg-igt"):
@@ -138,7 +155,7 @@ def test_who_collects():
         run.net.all.vector.copy_(torch.tensor([1.0, 2.0]))
         assert behaviour(run.net, ["a step"]) is first, "the same weights for a whole round"
         step.last.zero_()
-        run.clock = 6
+        run.ledger.gradient_steps = 6
         sets = behaviour(run.net, [])
         point, u = step.next()
         assert torch.equal(sets[-1]["w"], point) and u.tolist() == [1.0, 2.0]
