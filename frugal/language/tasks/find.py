@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from frugal.core.errors import BadTask, UnknownName
@@ -47,17 +48,23 @@ def find_task(name: str, reward: str | None = None) -> Task:
         return Reasoning(dataset, Frozen(arguments(inside.removesuffix(")"), name, name.find("(") + 1)[0]))
     if kind.endswith(".py") and rest:
         return _own(name)
-    plain, _, inside = name.partition("(")
+    plain = name.partition("(")[0]
     if plain not in BUILT_IN:
         raise UnknownName("task", plain, [*BUILT_IN, "reasoning:products", "problems.jsonl", "my_task.py:MyTask"])
+    return built_in(name, BUILT_IN)
+
+
+def built_in(name: str, tasks: Mapping[str, Callable[..., Task]]) -> Task:
+    """The task of these that a name such as ``addtrace(digits=4)`` means. Raises `UnknownName`, `BadTask`."""
+    plain, _, inside = name.partition("(")
     options = arguments(inside.removesuffix(")"), name, len(plain) + 1)[0]
-    known = [f.name for f in dataclasses.fields(BUILT_IN[plain])]  # type: ignore[arg-type]
+    known = [f.name for f in dataclasses.fields(tasks[plain])]  # type: ignore[arg-type]
     for option, value in options.items():
         if option not in known:
             raise UnknownName(f"option of {plain}", option, known)
         if type(value) is not int:
             raise BadTask(f"{name}: {option}={value!r}; give a whole number")
-    return BUILT_IN[plain](**options)
+    return tasks[plain](**options)
 
 
 def _own(address: str) -> Task:

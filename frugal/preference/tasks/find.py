@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
-from frugal.core.errors import BadTask, UnknownName
-from frugal.core.text import arguments
+from frugal.core.errors import BadTask
+from frugal.language.tasks.find import built_in
 from frugal.language.tasks.find import find_task as find_language_task
 from frugal.language.tasks.task import Task
 
@@ -36,16 +35,8 @@ def _find(name: str, reward: str | None) -> Any:
         return from_dataset(rest)
     if reward is None and name.endswith((".jsonl", ".json")):
         return from_jsonl(name)
-    plain, _, inside = name.partition("(")
-    if plain not in BUILT_IN:
+    if name.partition("(")[0] not in BUILT_IN:
         return find_language_task(name, reward)
     if reward is not None:
         raise BadTask(f"{name} scores completions itself; leave --reward out")
-    chosen: dict[str, Any] = arguments(inside.removesuffix(")"), name, len(plain) + 1)[0]
-    known = [f.name for f in dataclasses.fields(BUILT_IN[plain])]  # type: ignore[arg-type]
-    for option, value in chosen.items():
-        if option not in known:
-            raise UnknownName(f"option of {plain}", option, known)
-        if type(value) is not int:
-            raise BadTask(f"{name}: {option}={value!r}; give a whole number")
-    return BUILT_IN[plain](**chosen)
+    return built_in(name, BUILT_IN)
