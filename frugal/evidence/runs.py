@@ -14,10 +14,11 @@ import re
 import signal
 import socket
 import sys
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from multiprocessing import connection
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -56,7 +57,7 @@ def run_all(
     """Bring every job's directory to its end. Raises `RunFailed` naming what could not run.
 
     `processes` at a time on this machine (0: one a core), or on the Ray cluster at the address `ray` ("local" starts
-    one here). `watch` is called a few times a second with all jobs, to read their curves.
+    one here). `watch` is called once a second or more often with all jobs, to read their curves.
     """
     if parallel.launched() > 1:
         raise BadRun("many runs at once start their own processes; call this without a launcher, with --processes N")
@@ -88,7 +89,7 @@ def _on_this_machine(jobs: Sequence[Job], processes: int, watch: Callable[[Seque
                 with _main_left_alone(isinstance(job.task, str)):
                     process.start()
                 working.append((process, job, attempt))
-            time.sleep(0.3)
+            connection.wait([process.sentinel for process, *_ in working], timeout=1.0)
             watch(jobs)
             for entry in [entry for entry in working if not entry[0].is_alive()]:
                 working.remove(entry)
@@ -218,8 +219,15 @@ def _work(job: Job) -> None:
 def curve(out: Path, kind: str = "evaluation") -> list[dict[str, Any]]:
     """The lines of one kind of a run's curve; not the last one if it is half written."""
     path = out / "curve.jsonl"
-    lines = path.read_text().split("\n")[:-1] if path.exists() else []
-    return [line for line in map(json.loads, lines) if line["kind"] == kind]
+    if not path.exists():
+        return []
+    found = path.stat()
+    return [line for line in _lines(path, found.st_size, found.st_mtime_ns) if line["kind"] == kind]
+
+
+@lru_cache(maxsize=1024)  # those who watch ask again and again, mostly for what has not changed
+def _lines(path: Path, size: int, changed: int) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().split("\n")[:-1]]
 
 
 def samples_spent(out: Path) -> int:

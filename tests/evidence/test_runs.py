@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import safetensors.torch
+import transformers.modeling_utils  # noqa: F401  (takes save_file by name, and must not take the one of a test)
 
 from frugal.core.errors import BadRun, CannotWrite, MissingExtra, RunFailed
 from frugal.core.recipe import Frozen
