@@ -166,9 +166,8 @@ def lay_out(slug: str, base: str, root: Path) -> list[Path]:
     }
     if not (root / "frugal" / usual.name / "methods").is_dir():
         raise BadRun(f"{root.resolve()} is no checkout of frugal; go there, or name it with --root")
-    for path in files:
-        if path.exists():
-            raise BadRun(f"{path} is already there; nothing was written")
+    if there := [str(path) for path in files if path.exists()]:
+        raise BadRun(f"already there: {', '.join(there)}; nothing was written")
     for path, template in files.items():
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(template.format(**facts))

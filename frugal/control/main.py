@@ -73,6 +73,9 @@ def run(
     try:
         with record.interruptible():
             live = LOOPS[recipe.domain.loop](recipe, env, record, evaluation)
+    except BadTask:  # a part cannot work on this environment
+        record.withdraw()
+        raise
     finally:
         env.close()
         other.close()

@@ -57,8 +57,11 @@ class Live:
 
     def report(self) -> dict[str, float]:
         """{path: mean output since the last report}: the share that a mask kept, the mean of a weight or reward, the
-        number of rows that an owner of a union added."""
+        number of rows that an owner of a union added; and under "path.name" what a part itself reports."""
         means = {path: self._sums[path] / n for path, n in self._counts.items() if n}
+        for path, part in self._layers.items():
+            if hasattr(part, "report"):
+                means |= {f"{path}.{name}": number for name, number in part.report().items()}
         self._sums.clear()
         self._counts.clear()
         return means

@@ -198,6 +198,11 @@ class Run:
         except OSError as error:
             raise BadRun(f"cannot write to the folder {out}: {error.strerror}") from None
 
+    def withdraw(self) -> None:
+        """Take back run.json of a run that could not begin, so that its folder can be used."""
+        if self.writes_to and not self.curve:
+            (self.writes_to / "run.json").unlink(missing_ok=True)
+
     def save(self, state: dict[str, Any]) -> None:
         """Write a checkpoint of {"part/name": tensor or JSON-ready value} and what the run knows; atomic."""
         assert self.out is not None

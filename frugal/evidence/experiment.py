@@ -17,7 +17,7 @@ from operator import add
 from pathlib import Path
 from typing import Any, Literal
 
-from frugal.core.errors import BadRun, UnknownName
+from frugal.core.errors import BadRun, Clash, UnknownName
 from frugal.core.run import write
 from frugal.core.stages import Stages
 from frugal.core.text import import_file
@@ -157,15 +157,19 @@ def tune(
 
 
 def _with(arm: str, settings: Mapping[str, Any], task: Any = None) -> str:
-    """The recipe, or each stage, with other settings of its base, but for those that a patch sets or makes dead."""
+    """The recipe, or each stage, with other settings of its base, but for those that clash with a patch."""
     whole = recipe_or_stages(arm, task)
     if isinstance(whole, Stages):
         stages = [replace(s, recipe=recipe(_with(str(s.recipe), settings, s.task or task))) for s in whole.stages]
         return str(Stages(tuple(stages)))
-    owned = {name for patch in whole.patches for name in (*patch.set, *patch.silences)}
-    given = {name: value for name, value in settings.items() if name not in owned}
-    changed = find(whole.base.name)(**{**whole.base.args, **given})
-    return str(reduce(add, whole.patches, changed))
+    made, args = find(whole.base.name), dict(whole.base.args)
+    for name, value in settings.items():
+        try:
+            reduce(add, whole.patches, made(**{**args, name: value})).check()
+        except Clash:  # a patch sets it, makes it dead, or fills the place that it belongs to
+            continue
+        args[name] = value
+    return str(reduce(add, whole.patches, made(**args)))
 
 
 def size(parameters: int) -> str:

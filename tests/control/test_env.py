@@ -9,6 +9,7 @@ import torch
 from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
+import frugal
 from frugal.control.env import Environments
 from frugal.control.find import find_environment
 from frugal.core.errors import BadTask, MissingExtra, RunFailed, UnknownName
@@ -323,3 +324,10 @@ def test_an_instance_is_copied_for_evaluation_and_refused_twice():
     same = Counter()
     with pytest.raises(BadTask, match="same environment twice"):
         Environments(lambda: same, 2, 0)
+
+
+def test_a_run_that_cannot_begin_leaves_its_folder_free(tmp_path):
+    with pytest.raises(BadTask, match="alp-gmm chooses tasks"):
+        frugal.run("control.ppo(steps=64)+alp-gmm", "CartPole-v1", samples=64, out=tmp_path)
+    assert not (tmp_path / "run.json").exists()
+    frugal.run("control.ppo(steps=64)", "CartPole-v1", samples=64, evaluations=1, eval_episodes=1, out=tmp_path)

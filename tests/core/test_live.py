@@ -164,6 +164,12 @@ def test_the_note_of_log_weights_leaves_out_what_is_never_drawn():
     assert p.report() == {"update.weights.a": 1.5}
 
 
+def test_a_part_reports_numbers_of_its_own_even_inside_a_wrapper():
+    reporting = SimpleNamespace(report=lambda: {"share": 0.5})
+    p = live(fill={**FILLED, "credit.advantage": Doubling(inner=reporting)})
+    assert p.report() == {"credit.advantage.inner.share": 0.5}
+
+
 # -- memory ---------------------------------------------------------------------------------------------------
 
 STATEFUL = [

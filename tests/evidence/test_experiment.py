@@ -104,6 +104,7 @@ def test_a_setting_that_a_patch_owns_is_not_searched_for_it():
     asked = {"lr": 1e-3, "epochs": 5, "gamma": 0.9}
     assert experiment._with("a2c+stream-x", asked) == "a2c(gamma=0.9)+stream-x", "it sets epochs and has no lr"
     assert experiment._with("a2c(steps=1)", asked) == "a2c(steps=1, lr=0.001, epochs=5, gamma=0.9)"
+    assert experiment._with("grpo+bapo", {"clip": 0.3, "lr": 1e-3}) == "grpo(lr=0.001)+bapo", "it fills learn.clip"
 
 
 @pytest.mark.parametrize("tuned_by, chosen", [("", 1e-2), ("sampled", 1e-4)])

@@ -50,6 +50,7 @@ class LiveAdaptive:
         self.settled = False
         self.reference: float | None = None  # Phi_{k-1}
         self.seen: list[float] = []  # of the last episode before a check
+        self.phi: float | None = None  # of the last round
 
     def __call__(self, before: int, after: int) -> int:
         return (self.part.high if self.settled else self.part.low)(before, after)
@@ -59,7 +60,8 @@ class LiveAdaptive:
 
     def learn(self, batch: Batch) -> None:
         """Measure, and check whether it is time."""
-        phi, check = active_share(self.run.net, batch), self.part.check
+        self.phi = phi = active_share(self.run.net, batch)
+        check = self.part.check
         if self.reference is None:
             self.reference = phi
         if self.episodes // check == self.checks:
@@ -71,8 +73,11 @@ class LiveAdaptive:
         self.settled |= abs(mean - self.reference) <= self.part.threshold
         self.checks, self.reference, self.seen = self.episodes // check, mean, []
 
+    def report(self) -> dict[str, float]:
+        return {} if self.phi is None else {"active": self.phi}
+
     def state_dict(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in ("episodes", "checks", "settled", "reference", "seen")}
+        return {name: getattr(self, name) for name in ("episodes", "checks", "settled", "reference", "seen", "phi")}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         vars(self).update(state)
