@@ -1,4 +1,4 @@
-"""Long sums start all wrong and rounds are small, so rewards are rare; a teacher, right in 72% of its samples, is not.
+"""Long sums start all wrong, so that rewards say nothing of them; a teacher is right in 72% of all its samples.
 
 The teacher is the task's model after 1024 samples of GRPO, which are not charged, as in the paper. The coefficients
 are a hundred and ten times the paper's: at the start the gradient of the term is about twice and a fifth of the

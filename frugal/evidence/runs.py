@@ -225,8 +225,9 @@ def curve(out: Path, kind: str = "evaluation") -> list[dict[str, Any]]:
     return [line for line in _lines(path, found.st_size, found.st_mtime_ns) if line["kind"] == kind]
 
 
-@lru_cache(maxsize=1024)  # those who watch ask again and again, mostly for what has not changed
+@lru_cache(maxsize=1024)  # those who watch ask again and again
 def _lines(path: Path, size: int, changed: int) -> list[dict[str, Any]]:
+    """Every whole line, read anew if the file has another size or time of change."""
     return [json.loads(line) for line in path.read_text().split("\n")[:-1]]
 
 
