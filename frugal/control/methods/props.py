@@ -60,7 +60,7 @@ class Undersampled:
 
 
 class LiveBehaviour:
-    """`phi` are the behaviour policy's own weights, `past` states and actions of earlier rounds."""
+    """`phi` are the behaviour policy's own weights; `past` states and actions of earlier rounds, `round` of this."""
 
     def __init__(self, part: Undersampled, run: Any):
         from frugal.control.networks import Flat
@@ -68,13 +68,16 @@ class LiveBehaviour:
         self.part, self.run = part, run
         self.phi = Flat({name: w for name, w in run.net.weights.items() if name.startswith("policy.")})
         self.past: deque[tuple[Tensor, Tensor]] = deque(maxlen=part.buffer - 1)
+        self.round: list[tuple[Tensor, Tensor]] = []
 
     def __call__(self, net: Net, steps: list[Step]) -> list[Weights]:
         weights = {**net.weights, **self.phi.weights}
         if len(steps) % self.part.every == 0:
             for name, w in self.phi.weights.items():
                 w.copy_(net.weights[name])
-            D = [*self.past, *((step.obs[step.valid], step.act[step.valid]) for step in steps)]
+            del self.round[len(steps) :]
+            self.round += [(step.obs[step.valid], step.act[step.valid]) for step in steps[len(self.round) :]]
+            D = [*self.past, *self.round]
             if D and self.part.epochs:
                 obs, act = (torch.cat(x) for x in zip(*D, strict=True))
                 self.adapt(net, weights, obs, act, self.run.rng("act.behaviour", self.run.ledger.samples))
