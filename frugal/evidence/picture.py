@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -28,15 +29,12 @@ def svg(summary: dict[str, Any], frontier: bool = False) -> str:
 
 
 def _figure(summary: dict[str, Any]) -> Any:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(7, 4.2), layout="constrained")
-    axes = figure.subplots()
+    figure, axes = _empty(summary)
     grid = np.array(summary["grid"])
     for i, arm in enumerate(summary["arms"]):
         for y in arm["curves"]:
             axes.plot(grid, y, color=f"C{i}", alpha=0.3, linewidth=0.9)
-        axes.plot(grid, np.mean(arm["curves"], axis=0), color=f"C{i}", linewidth=2.4, label=arm["recipe"])
+        axes.plot(grid, np.mean(arm["curves"], axis=0), color=f"C{i}", linewidth=2.4, label=_wrapped(arm["recipe"]))
     seeds = summary["seeds"]
     axes.set(
         xlabel=f"samples ({summary['unit']})" if summary["cost"] == "samples" else summary["cost"],
@@ -46,26 +44,35 @@ def _figure(summary: dict[str, Any]) -> Any:
     )
     if summary["metric"].endswith("accuracy"):
         axes.set_ylim(0, 1.02)
-    axes.grid(alpha=0.25)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, loc="best")
+    figure.legend(frameon=False, loc="outside lower left", fontsize="small")
     return figure
 
 
 def _frontier(summary: dict[str, Any]) -> Any:
     """What reward each policy has reached at what distance from the start: every seed's way, its end marked."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(7, 4.2), layout="constrained")
-    axes = figure.subplots()
+    figure, axes = _empty(summary)
     for i, arm in enumerate(summary["arms"]):
         for seed, way in enumerate(arm["frontier"]):
             kl, reward = np.array(way).reshape(-1, 2).T
-            label = arm["recipe"] if seed == 0 else None
+            label = _wrapped(arm["recipe"]) if seed == 0 else None
             axes.plot(kl, reward, "-", color=f"C{i}", alpha=0.6, linewidth=1.2, label=label)
             axes.plot(kl[-1:], reward[-1:], "o", color=f"C{i}", markersize=5)
     axes.set(xlabel="KL to the start (nats a response)", ylabel="held-out true reward", title="reward against KL")
+    figure.legend(frameon=False, loc="outside lower left", fontsize="small")
+    return figure
+
+
+def _empty(summary: dict[str, Any]) -> tuple[Any, Any]:
+    """A figure and its axes, with room for the recipes below them: a tuned one is longer than the axes are wide."""
+    from matplotlib.figure import Figure
+
+    lines = sum(_wrapped(arm["recipe"]).count("\n") + 1 for arm in summary["arms"])
+    figure = Figure(figsize=(7, 4.0 + 0.18 * lines), layout="constrained")
+    axes = figure.subplots()
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, loc="best")
-    return figure
+    return figure, axes
+
+
+def _wrapped(recipe: str) -> str:
+    return textwrap.fill(recipe, 92, subsequent_indent="    ")
