@@ -6,11 +6,14 @@ B rows drawn, n steps ahead, O observation, A action dimensions.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from frugal.core.errors import BadTask
 
 from .batch import Batch
 from .env import Step
@@ -19,9 +22,19 @@ FLAGS = ("reward", "term", "cut")  # numbers beside observations and actions
 
 
 class Replay:
-    """At most `capacity` transitions of `rings` environments; row = position * rings + ring."""
+    """At most `capacity` transitions of `rings` environments; row = position * rings + ring.
 
-    def __init__(self, capacity: int, rings: int):
+    Raises `BadTask` if as many observations, of so many bytes each, and their successors exceed the machine's memory.
+    """
+
+    def __init__(self, capacity: int, rings: int, observation: int = 0):
+        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        if 2 * observation * capacity > memory:
+            raise BadTask(
+                f"a replay buffer of {capacity} transitions takes {2 * observation * capacity / 1e9:.0f} GB, and this "
+                f"machine has {memory / 1e9:.0f} GB; give the recipe a smaller capacity, or the environment smaller "
+                "observations (gymnasium.wrappers.AtariPreprocessing, in a function that makes it)"
+            )
         self.rings, self.length = rings, max(capacity // rings, 1)
         self.head = torch.zeros(rings, dtype=torch.int64)  # where the next transition goes
         self.size = torch.zeros(rings, dtype=torch.int64)

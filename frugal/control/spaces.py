@@ -6,6 +6,7 @@ critic sees. A discrete action is a whole number from 0 in each of its dimension
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -88,7 +89,8 @@ def actions(space: gym_spaces.Space, name: str) -> dict[str, Any]:
 def observations(space: gym_spaces.Space, name: str) -> tuple[tuple[int, ...], bool, Callable[[Any], np.ndarray]]:
     """(shape, whether pictures, one observation of the environment -> array). Raises `BadTask` if it has no size.
 
-    Pictures have their channels last.
+    Pictures have their channels last. Of a Dict the entries that Gymnasium cannot turn into numbers, such as MiniGrid's
+    mission, are left out with a warning.
     """
     if isinstance(space, gym_spaces.Box) and space.dtype == np.uint8 and len(space.shape) == 3:
         first, height, width = space.shape
@@ -97,7 +99,22 @@ def observations(space: gym_spaces.Space, name: str) -> tuple[tuple[int, ...], b
         return space.shape, True, np.asarray
     if isinstance(space, gym_spaces.Box):
         return (int(np.prod(space.shape)),), False, lambda x: np.asarray(x, np.float32).reshape(-1)
-    flat = gym_spaces.utils.flatten_space(space)
-    if not isinstance(flat, gym_spaces.Box):
+    if isinstance(space, gym_spaces.Dict):
+        kept = {key: each for key, each in space.items() if _has_numbers(each)}
+        if kept and (left := space.keys() - kept.keys()):
+            warnings.warn(f"policies on {name} do not see {', '.join(sorted(left))}: it is no number", stacklevel=2)
+            shape, pixels, flat = observations(gym_spaces.Dict(kept), name)
+            return shape, pixels, lambda x: flat({key: x[key] for key in kept})
+    flat_space = gym_spaces.utils.flatten_space(space) if _has_numbers(space) else space
+    if not isinstance(flat_space, gym_spaces.Box):
         raise BadTask(f"{name} has the observation space {space}, whose size is not fixed; wrap it into a Box or Dict")
-    return flat.shape, False, lambda x: np.asarray(gym_spaces.utils.flatten(space, x), np.float32)
+    return flat_space.shape, False, lambda x: np.asarray(gym_spaces.utils.flatten(space, x), np.float32)
+
+
+def _has_numbers(space: gym_spaces.Space) -> bool:
+    """Whether Gymnasium knows how to flatten a space, be it to an array of a fixed size or not."""
+    try:
+        gym_spaces.utils.flatten_space(space)
+    except NotImplementedError:
+        return False
+    return True

@@ -6,7 +6,7 @@ import gymnasium
 import numpy as np
 import pytest
 import torch
-from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete
+from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Space
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 import frugal
@@ -331,3 +331,29 @@ def test_a_run_that_cannot_begin_leaves_its_folder_free(tmp_path):
         frugal.run("control.ppo(steps=64)+alp-gmm", "CartPole-v1", samples=64, out=tmp_path)
     assert not (tmp_path / "run.json").exists()
     frugal.run("control.ppo(steps=64)", "CartPole-v1", samples=64, evaluations=1, eval_episodes=1, out=tmp_path)
+
+
+class Mission(Space[str]):
+    """A text that Gymnasium cannot flatten, as MiniGrid's."""
+
+
+class Told(Chain):
+    """A number, and a mission."""
+
+    observation_space = Dict({"mission": Mission(), "place": Box(-1, 1, (2,))})
+
+    def reset(self, **told):
+        obs, info = super().reset(**told)
+        return {"mission": "go", "place": np.resize(obs, 2)}, info
+
+
+class NoNumbers(Chain):
+    observation_space = Dict({"mission": Mission()})
+
+
+def test_of_a_dict_what_is_no_number_is_left_out_and_said():
+    with pytest.warns(UserWarning, match="do not see mission"):
+        env = Environments(Told, 1, 0)
+    assert env.begin(torch.arange(1)).shape == (1, 2)
+    with pytest.raises(BadTask, match="size is not fixed"):
+        Environments(NoNumbers, 1, 0)

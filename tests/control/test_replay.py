@@ -7,8 +7,10 @@ from frugal import maths
 from frugal.control.env import Environments, Step
 from frugal.control.parts import Prioritised
 from frugal.control.replay import Replay
+from frugal.core.errors import BadTask
 from frugal.core.run import Run
 from tests.control.tinyenv import Counter, Pictures, act
+from tests.control.tinyrun import launch
 
 
 def filled(capacity, steps, rings=1, make=lambda: Counter(length=5), **more):
@@ -91,6 +93,14 @@ def test_pitfall_13_pictures_stay_uint8_and_are_kept_once_each():
     batch = store.window(torch.arange(6), 2)
     assert batch.obs.dtype == torch.uint8 and batch.obs.shape == (6, 2, 16, 16, 3)
     assert set(batch.state[:, 0, 0, 0].tolist()) == {int(step.obs[0, 0, 0, 0]) for step in seen[-6:]}
+
+
+def test_a_buffer_beyond_the_memory_is_refused_and_one_beyond_the_budget_is_not_allocated(tmp_path):
+    recipe, many = "dqn(warmup=4, batch=4, capacity=1000000000)", 1_000_000_000
+    with pytest.raises(BadTask, match=r"1000000000 transitions takes 1536 GB.*smaller capacity"):
+        launch(recipe, lambda: Pictures(), samples=many, out=tmp_path / "run")
+    run = launch(recipe, lambda: Pictures(), samples=20, out=tmp_path / "run")
+    assert run.ledger.samples == 20, "the folder is free, and 20 transitions fit"
 
 
 def test_columns_travel_with_their_rows():
