@@ -5,14 +5,14 @@ from frugal.evidence.experiment import Experiment
 EXPERIMENT = Experiment(
     question="Does collecting what is under-sampled, and learning from two rounds of it, save environment steps?",
     arms=(
-        "control.ppo",
-        "control.ppo+props",
-        "control.ppo+props(buffer=1)",
-        "control.ppo+props(epochs=0)",  # two rounds, collected as always
+        "control.ppo(steps=256)",
+        "control.ppo(steps=256)+props",
+        "control.ppo(steps=256)+props(buffer=1)",
+        "control.ppo(steps=256)+props(epochs=0)",  # two rounds, collected as always
     ),
     task="CartPole-v1",
     samples=20_000,
     expected="lower sampling error throughout and fewer steps to a return than PPO, on MuJoCo and on discrete actions",
-    search={"lr": (3e-4, 1e-3), "steps": (256, 1024)},
-    options={"evaluations": 40},
+    search={"lr": (3e-4, 1e-3)},
+    options={"eval_episodes": 5},
 )
