@@ -5,8 +5,8 @@ from random import Random
 from frugal.preference.tasks.closing import wishes
 from frugal.preference.tasks.rm_lab import reward
 
-SHIFT = 5.0  # standard deviation of what is added to all responses to a prompt
-EXTREME, MIDDLE = 0.05, 0.5  # standard deviations of the error at the ends of the reward, and between them
+SHIFT = 1.0  # standard deviation of what is added to all responses to a prompt
+EXTREME = 0.05  # standard deviation of the error at the ends of the reward
 ENDS = (0.2, 0.8)
 
 
@@ -16,12 +16,13 @@ def shifted(prompts, completions):
 
 
 def uneven(prompts, completions):
-    """The reward of rm-lab with an error, the same at every call, that is large where the reward is middling."""
+    """The reward of rm-lab, but any middling number, the same at every call, where it is middling."""
 
-    def error(p: str, c: str) -> float:
-        return Random(f"error {p} {c}").gauss(0, MIDDLE if ENDS[0] < reward(p, c) < ENDS[1] else EXTREME)
+    def seen(p: str, c: str) -> float:
+        r, rnd = reward(p, c), Random(f"error {p} {c}")
+        return rnd.uniform(*ENDS) if ENDS[0] < r < ENDS[1] else r + rnd.gauss(0, EXTREME)
 
-    return [reward(p, c) + error(p, c) for p, c in zip(prompts, completions, strict=True)]
+    return [seen(p, c) for p, c in zip(prompts, completions, strict=True)]
 
 
 def met(prompts, completions):

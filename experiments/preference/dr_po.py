@@ -1,6 +1,7 @@
 """What is rewarded comes at the end of a response, and the start policy writes it once in a hundred times.
 
 That end costs five nats, so that at the usual coefficient its KL penalty would eat most of the reward of 1/3.
+In the paper PPO starts from what was fine-tuned on the same references; here only the method sees them.
 """
 
 from frugal.evidence.experiment import Experiment
@@ -12,8 +13,8 @@ EXPERIMENT = Experiment(
     arms=(RLHF, f"{RLHF}+dr-po", f"{RLHF}+dr-po(share=0.5)"),
     task="closing",
     samples=5120,
-    expected="win rate of 70% against the references of TL;DR, PPO 62%, as judged by GPT-4; figures not confirmed",
+    expected="win rate of 70.2% against the references of TL;DR, PPO 62.3%, as judged by GPT-4 (table 1)",
     search={"lr": (4e-4, 8e-4, 1.6e-3)},
-    rests_on="final",
+    rests_on="area",
     metric="reward",
 )

@@ -8,15 +8,15 @@ from frugal.evidence.experiment import Experiment
 EXPERIMENT = Experiment(
     question="Does a look-ahead come closer to the policy that nothing beats, where plain self-play goes in circles?",
     arms=(
-        "online-dpo(loss='ipo', beta=0.05, prompts=16)",
-        "online-dpo(prompts=16)+nash-mp(beta=0.05)",
-        "online-dpo(prompts=16)+nash-mp(beta=0.05, lookahead=False)",
+        "online-dpo(loss='ipo', beta=0.01, prompts=16)",
+        "online-dpo(prompts=16)+nash-mp(beta=0.01)",
+        "online-dpo(prompts=16)+nash-mp(beta=0.01, lookahead=False)",
     ),
     task="pairs(cyclic=50)",
     samples=16384,
     expected="linear convergence of the last iterate, at (1 + 2 beta)^(-N / 2) in N queries",
     search={"lr": (1e-3, 2e-3, 4e-3)},
-    rests_on="final",
+    rests_on="area",
     metric="exploitability",
     larger_is_better=False,
 )

@@ -1,4 +1,4 @@
-"""A reward model is right near the start only, and the fixed pairs are from there: the study's table.
+"""A reward model of the same labels is right near the start only, and fixed pairs are from there: the study's table.
 
 The loss is IPO's, or the likelihood of the winner, in the last two arms. Beside the reward at the end stand KL and the
 accuracy on held-out pairs.
@@ -6,15 +6,15 @@ accuracy on held-out pairs.
 
 from frugal.evidence.experiment import Experiment
 
-ONLINE, OFFLINE = "online-dpo(loss='ipo')+online-offline-gap", "dpo(loss='ipo')"
+ONLINE, OFFLINE = "online-dpo(loss='ipo')+online-offline-gap(labels=4096{})", "dpo(loss='ipo')"
 
 EXPERIMENT = Experiment(
     question="Is one loss better on the policy's own samples, labelled by a reward model, than on labelled pairs?",
     arms=(
         OFFLINE,
-        ONLINE,
-        f"{ONLINE}(shuffled=True)",
-        f"{ONLINE}(shuffled=True, last=0.25)",
+        ONLINE.format(""),
+        ONLINE.format(", shuffled=True"),
+        ONLINE.format(", shuffled=True, last=0.25"),
         "dpo+online-offline-gap(labels=0, clone=True)",
         "online-dpo+online-offline-gap(clone=True)",
     ),

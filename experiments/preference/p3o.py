@@ -13,11 +13,12 @@ EXPERIMENT = Experiment(
         RLHF.format(128),
         RLHF.format(64) + "+p3o",
         RLHF.format(64) + "+p3o(joint=True)",
-        RLHF.format(64).replace(")", ", baseline='group', group=2)"),
+        RLHF.format(64).replace(")", ", baseline='group', group=2, epochs=2)"),
     ),
     task="rm-lab",
     samples=5120,
     expected="a better frontier of reward and KL than PPO; invariant to shifts that PPO is not invariant to",
     search={"lr": (2e-4, 4e-4, 8e-4)},
+    rests_on="final",
     metric="reward",
 )

@@ -1,4 +1,4 @@
-"""The reward errs by 0.5 between 0.2 and 0.8 and by 0.05 outside: what it says of the best and the worst is truer."""
+"""Between 0.2 and 0.8 the reward is any number from there, outside it errs by 0.05: its ends are truer."""
 
 from frugal.evidence.experiment import Experiment
 

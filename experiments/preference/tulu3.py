@@ -17,6 +17,6 @@ EXPERIMENT = Experiment(
     samples=6144,
     expected="development average 64.8 against 62.2 for Llama-3.1-8B-Instruct; each stage adds to the one before",
     search={"lr": (2e-4, 4e-4, 8e-4)},
-    rests_on="final",
+    rests_on="area",
     metric="reward",
 )

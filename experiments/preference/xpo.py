@@ -1,7 +1,8 @@
 """Every wanted letter two or three times is best, and the start policy hardly ever says that.
 
-The slope of the term is a twentieth of the largest that DPO's loss has, beta = 0.1. Beside it: the start policy's
-responses without the term, and a tenth of it. Every arm learns from each round alone.
+The slope of the term is a twentieth of the largest that DPO's loss has, beta = 0.1; the baseline compares with the
+start policy's responses too, without the term. Beside them: a tenth of it, and two own responses a pair. Every arm
+learns from each round alone.
 """
 
 from frugal.evidence.experiment import Experiment
@@ -9,10 +10,10 @@ from frugal.evidence.experiment import Experiment
 EXPERIMENT = Experiment(
     question="Does moving away from the start policy's responses save labels?",
     arms=(
-        "online-dpo",
-        "online-dpo+xpo(alpha=5e-3, all_rounds=False)",
         "online-dpo+xpo(alpha=0.0, all_rounds=False)",
+        "online-dpo+xpo(alpha=5e-3, all_rounds=False)",
         "online-dpo+xpo(alpha=5e-4, all_rounds=False)",
+        "online-dpo",
     ),
     task="rm-lab",
     samples=4096,

@@ -7,8 +7,10 @@ Changes      act.collect: with probability `share` a prompt's responses begin wi
 Source       Dataset Reset Policy Optimization for RLHF, Chang et al. 2024, arXiv 2404.08495, algorithm 1; the mixing
              probability (1 as released) and the range of l of the released code (github.com/Cornell-RL/drpo, with the
              RollinProcessor of github.com/Cornell-RL/tril)
-Ours         all responses of a group share l, so that what is compared begins alike; one token at least is left to the
-             policy. The paper's learner is PPO, which is the base's
+Ours         the preferred response of a pair, where the paper takes unlabelled trajectories and for TL;DR human
+             summaries. All responses of a group share l, so that what is compared begins alike; one token at least is
+             left to the policy. The learner is the base's PPO, on the policy's own tokens as in algorithm 1; the
+             released code penalises and whitens over the tokens of the beginning too
 Leans on     nothing; problems must have pairs, and responses one turn
 Experiment   experiments/preference/dr_po.py
 """

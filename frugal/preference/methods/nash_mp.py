@@ -4,16 +4,20 @@ Changes      act.answers: a response y of the policy pi, and one y' of an oppone
              learn.loss: (1/2 - l) z + tau z^2 / 2, where l = 1 if y beat y', z = log pi(y) / nu(y) and
              tau = beta (1 + 1 / eta): on the policy's own y its gradient is that of
              P(mu > pi) + beta KL(pi, pi_ref) + (beta / eta) KL(pi, pi_k)
+             credit.label: l = 1/2 of two equal responses, which the base leaves out; without them a response's KL terms
+             would weigh the less, the likelier the opponent writes it
              learn.reference: log nu = (eta log pi_ref + log pi_k) / (1 + eta)
              For `rounds` rounds mu = pi_k, and the policy becomes pi_{k+1/2}; for as many more mu = pi_{k+1/2}, with
              the same pi_k, and the policy becomes pi_{k+1}
-Source       Accelerating Nash Learning from Human Feedback via Mirror Prox, Tiapkin et al. 2025, arXiv 2505.19731: the
-             two half-steps of Nash-MP, and eta = 2 beta of its analysis, where KL(pi*, pi_k) shrinks at least by
-             1 / (1 + 2 beta) from one k to the next
+Source       Accelerating Nash Learning from Human Feedback via Mirror Prox, Tiapkin et al. 2025, arXiv 2505.19731v1
+             (version 2 is about another algorithm): the two half-steps of Nash-MP, and eta = 2 beta of its analysis,
+             where KL(pi*, pi_k) shrinks at least by 1 / (1 + 2 beta) from one k to the next
 Ours         `rounds` steps of policy gradient stand for each argmin, and the second argmin is sought from where the
              first one ended instead of from pi_k. The paper's recipe for language models, in which one slowly moving
              average takes the place of pi_k, is left out. Rewards are the labels themselves, less the constant 1/2;
-             `lookahead=False` leaves out the second half-step, which makes it mirror descent against oneself
+             `lookahead=False` leaves out the second half-step, which makes it mirror descent against oneself: the
+             opponent is renewed as often, the anchor twice as often, so that the two part only as far as `rounds` steps
+             come near the argmin
 Leans on     a base that compares its own samples (`online-dpo`)
 Experiment   experiments/preference/nash_mp.py
 """
@@ -36,6 +40,7 @@ if TYPE_CHECKING:
     from frugal.language.rollout import Sampler
     from frugal.language.rows import Ask, Rows
     from frugal.language.tasks.task import Task
+    from frugal.preference.oracles import Asking
     from frugal.preference.pairs import Pairs
 
 BASE = "online-dpo"
@@ -94,6 +99,23 @@ class Opponents:
 
 
 @dataclass(frozen=True)
+class EvenWithItself:
+    """A label for equal responses too, of which no oracle is asked: each wins half of the time."""
+
+    inner: Any = None
+
+    def __call__(self, rows: Rows, ask: Asking) -> Pairs:
+        from frugal.language.rollout import completions
+
+        left = ask.run.left()
+        pairs = self.inner(rows, ask)
+        texts = completions(ask.net, pairs.rows)
+        same = [texts[a] == texts[b] for a, b in zip(pairs.a.tolist(), pairs.b.tolist(), strict=True)]
+        even = torch.tensor(same).bool() & (torch.arange(len(pairs)) < left) & pairs.y.isnan()
+        return pairs.put(y=torch.where(even, 0.5, pairs.y))  # type: ignore[no-any-return]
+
+
+@dataclass(frozen=True)
 class Between:
     """log nu of the head. [b,T]"""
 
@@ -135,6 +157,7 @@ def nash_mp(beta: float = 0.1, eta: float | None = None, rounds: int = 4, lookah
             "learn.loss": ProximalStep(beta * (1 + 1 / eta)),
             "update.memory": ThisRound(),  # the gradient is right on the present policy's responses only
         },
+        wrap={"credit.label": EvenWithItself()},
         silences=("group", "epochs", "minibatches"),
         leans_on={"compares its own samples": "the policy and its opponent write what is compared"},
         domain="preference",

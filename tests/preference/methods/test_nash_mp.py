@@ -6,6 +6,7 @@ import torch
 import frugal
 from frugal.core.errors import BadRecipe, Clash
 from frugal.core.recipe import Patch
+from frugal.language.rollout import completions
 from frugal.preference import dpo, online_dpo, reward_model
 from frugal.preference.methods.nash_mp import nash_mp
 from frugal.preference.parts import AllSoFar
@@ -14,7 +15,7 @@ from tests.language.rows import rows
 from tests.language.tinyrun import policy, weights
 from tests.preference.rows import pairs
 from tests.preference.test_loop import spy
-from tests.preference.tinyrun import launch
+from tests.preference.tinyrun import Compared, launch
 
 K = len(RESPONSES)
 BETA, ETA = 0.05, 0.1
@@ -132,6 +133,21 @@ def test_own_responses_come_first_and_only_they_are_learnt_from():
     for _, mini in seen:
         assert len(mini) and mini.rows.drawn[mini.a].all() and not mini.rows.drawn[mini.b].any()
         assert torch.equal(mini.rows.group[mini.a], mini.rows.group[mini.b])
+
+
+class OneLetter(Compared):
+    max_tokens = 1
+
+
+def test_equal_responses_are_learnt_from_as_a_draw_and_what_was_not_paid_for_is_not():
+    """Of one letter, many are equal; dropped, as the base drops them, they would bias the KL terms."""
+    seen, net = [], policy()
+    launch(online_dpo(prompts=8, lr=1e-4) + nash_mp(rounds=1) + spy(seen), OneLetter(), net, samples=36)
+    assert [len(mini) for _, mini in seen] == [8, 8, 8, 8, 4]
+    texts = [(completions(net, mini.rows), mini) for _, mini in seen]
+    same = torch.tensor([x[a] == x[b] for x, mini in texts for a, b in zip(mini.a, mini.b, strict=True)])
+    y = torch.cat([mini.y for _, mini in seen])
+    assert same.any() and (y[same] == 0.5).all() and not same.all() and (y[~same] != 0.5).all()
 
 
 @pytest.mark.parametrize("lookahead, anchors", [(True, [0, 0, 0, 0, 4]), (False, [0, 0, 2, 2, 4])])

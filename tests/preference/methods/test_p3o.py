@@ -46,6 +46,14 @@ def test_joint_clip_by_hand(log_w, A, wanted):
     assert found.flatten().tolist() == pytest.approx([-math.exp(sum(log_w)) * A * wanted / 2] * 4)
 
 
+def test_a_weight_is_a_tenth_at_least_and_ten_at_most():
+    """log_w = (3, 4): each response times exp(2.3) instead of exp(4) and exp(3); jointly times 10 instead of exp(7)."""
+    found = loss(False, torch.tensor([3.0, 4.0]), 2.0)
+    assert found[:, 0].tolist() == pytest.approx([-10 * 2 * 1.2, 10 * 2 * math.exp(4)])
+    assert loss(True, torch.tensor([3.0, 4.0]), 2.0)[0, 0] == pytest.approx(-10 * 2 * -1 / 2)
+    assert loss(True, torch.tensor([-3.0, -4.0]), 2.0)[0, 0] == pytest.approx(-0.1 * 2 * 0.2 / 2)
+
+
 @pytest.mark.parametrize("joint", [False, True])
 def test_inside_the_range_it_is_the_pairwise_policy_gradient(joint):
     """-w_1 w_2 (R_1 - R_2) / 2 for the first response and its opposite for the second, averaged over both rows."""
