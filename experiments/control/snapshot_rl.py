@@ -17,5 +17,5 @@ EXPERIMENT = Experiment(
     samples=6000,
     expected="TD3 and SAC gain sample efficiency and return on six MuJoCo tasks without extra samples",
     search={"lr": (3e-4, 1e-3, 3e-3)},
-    options={"evaluations": 20},
+    options={"evaluations": 60, "eval_episodes": 5},
 )

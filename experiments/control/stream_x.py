@@ -11,6 +11,7 @@ EXPERIMENT = Experiment(
     task="InvertedPendulum-v5",
     samples=30_000,
     expected="stream AC(lambda) learns on MuJoCo where AC(lambda) and batch methods with a buffer of one fail",
+    rests_on="area",
     search={"lr": (1e-4, 3e-4, 1e-3, 3e-3)},
     options={"eval_episodes": 5},
 )

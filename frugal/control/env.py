@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 from gymnasium.spaces import Box
-from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
 from gymnasium.vector.utils import iterate
 from torch import Tensor
 
@@ -176,12 +176,14 @@ class Environments:
         if not self.begun or self.mode == AutoresetMode.DISABLED:
             mask = np.zeros(self.n, bool)
             mask[rows.numpy()] = True
-            seeds = [self._seed_of(row, int(k)) for row, k in enumerate(self.episodes)]
+            seeds: Any = [self._seed_of(row, int(k)) for row, k in enumerate(self.episodes)]
             with self._watched("failed in its reset"):
                 if not self.begun:
                     env.action_space.seed(seeds[0])
                     self.done[0] = []
                 whole = bool(mask.all())
+                if not isinstance(env.unwrapped, (SyncVectorEnv, AsyncVectorEnv)):  # one generator for all of them
+                    seeds = None if self.begun else seeds[0]
                 obs, _ = env.reset(seed=seeds, options=None if whole else {"reset_mask": mask})
                 values = self._flat_all(obs)
             self.begun = True

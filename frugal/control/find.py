@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +71,10 @@ def _another(task: Any) -> Maker:
         if given and not more:
             return given.pop()
         try:
-            return copy.deepcopy(task) if task.spec is None else _made(task_name(task), task.spec.make, more)
+            if task.spec is None:
+                return copy.deepcopy(task)
+            again = partial(gymnasium.make_vec, task.spec) if isinstance(task, VectorEnv) else task.spec.make
+            return _made(task_name(task), again, more)
         except Exception as error:
             raise BadTask(
                 f"evaluation needs a second environment like {task_name(task)}, which cannot be copied ({error}); "

@@ -37,7 +37,8 @@ def train(recipe: Recipe, env: Environments, run: Run, evaluation: Evaluation) -
     run.settings = settings.at(0.0)
     p = Live(recipe, run)
     net.join(p)
-    store = Replay(min(run.settings.capacity, run.budget * env.n), env.n, env.obs[0].nbytes)
+    most = (1 + env.vector) * run.budget + env.n  # of a vector, resets take steps of their own
+    store = Replay(min(run.settings.capacity, most), env.n, env.obs[0].nbytes)
     kept = {"net": net, "parts": p, "env": env, "store": store}
     if not resume(run, kept):
         env.begin(torch.arange(env.n), p.reset(Ended(torch.arange(env.n), None, None, torch.zeros(env.n))))

@@ -27,6 +27,7 @@ from .policy import save
 
 LOOPS = {"off-policy": loop_off.train, "on-policy": loop_on.train}
 SIDE_BY_SIDE = 10  # environments of an evaluation, at most
+EVALUATION_SEED = 1  # odd, training has even ones; of every run, so that all are asked the same
 
 
 def run(
@@ -51,9 +52,8 @@ def run(
     make = find_environment(task)
     columns = sorted({column for part in recipe.parts.values() for column in getattr(part, "columns", ())})
     env = Environments(make, recipe.settings.at(0.0).envs, 2 * seed, name, columns, options.step_seconds)
-    other = Environments(
-        make, min(options.eval_episodes, SIDE_BY_SIDE), 2 * seed + 1, name, seconds=options.step_seconds
-    )
+    beside = 1 if env.vector else min(options.eval_episodes, SIDE_BY_SIDE)
+    other = Environments(make, beside, EVALUATION_SEED, name, seconds=options.step_seconds)
     for one in (env, other):
         one.stopped = f"; earlier checkpoints are intact: frugal resume {out}" if out else ""
     check(recipe, env)

@@ -46,8 +46,11 @@ class Policy:
 
     def __call__(self, obs: np.ndarray) -> np.ndarray:
         """One observation (flattened by `gymnasium.spaces.flatten` if it is a Dict) -> what the environment takes."""
+        x, shape = np.asarray(obs), self.spaces.shape
+        if self.spaces.pixels and x.shape == (shape[2], *shape[:2]) != shape:  # channels come first
+            x = np.moveaxis(x, 0, 2)
         dtype = torch.uint8 if self.spaces.pixels else torch.float32
-        a = self.act(torch.as_tensor(np.asarray(obs)).to(dtype).reshape(1, *self.spaces.shape))
+        a = self.act(torch.as_tensor(x).to(dtype).reshape(1, *shape))
         taken = self.spaces.act(a.numpy())[0]
         return taken[0] if len(self.spaces.choices) == 1 else taken  # type: ignore[no-any-return]
 

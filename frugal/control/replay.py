@@ -33,7 +33,8 @@ class Replay:
             raise BadTask(
                 f"a replay buffer of {capacity} transitions takes {2 * observation * capacity / 1e9:.0f} GB, and this "
                 f"machine has {memory / 1e9:.0f} GB; give the recipe a smaller capacity, or the environment smaller "
-                "observations (gymnasium.wrappers.AtariPreprocessing, in a function that makes it)"
+                "observations, in a function that makes it (gymnasium.wrappers.AtariPreprocessing and "
+                "FrameStackObservation)"
             )
         self.rings, self.length = rings, max(capacity // rings, 1)
         self.head = torch.zeros(rings, dtype=torch.int64)  # where the next transition goes

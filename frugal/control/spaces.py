@@ -92,6 +92,8 @@ def observations(space: gym_spaces.Space, name: str) -> tuple[tuple[int, ...], b
     Pictures have their channels last. Of a Dict the entries that Gymnasium cannot turn into numbers, such as MiniGrid's
     mission, are left out with a warning.
     """
+    if isinstance(space, gym_spaces.Box) and space.dtype == np.uint8 and len(space.shape) == 2:
+        return (*space.shape, 1), True, lambda x: np.asarray(x)[..., None]
     if isinstance(space, gym_spaces.Box) and space.dtype == np.uint8 and len(space.shape) == 3:
         first, height, width = space.shape
         if first < width:  # channels come first

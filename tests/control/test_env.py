@@ -14,6 +14,7 @@ from frugal.control.env import Environments
 from frugal.control.find import find_environment
 from frugal.core.errors import BadTask, MissingExtra, RunFailed, UnknownName
 from tests.control.tinyenv import Chain, Counter, Noise, Pictures, Tasked, act, run_on
+from tests.control.tinyrun import launch
 
 MODES = (AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP, AutoresetMode.DISABLED)
 
@@ -357,3 +358,35 @@ def test_of_a_dict_what_is_no_number_is_left_out_and_said():
     assert env.begin(torch.arange(1)).shape == (1, 2)
     with pytest.raises(BadTask, match="size is not fixed"):
         Environments(NoNumbers, 1, 0)
+
+
+@pytest.mark.parametrize(
+    "task", [lambda: SyncVectorEnv([lambda: Counter(5)] * 4), lambda: gymnasium.make_vec("CartPole-v1", num_envs=4)]
+)
+def test_a_vector_of_any_number_trains_and_is_evaluated(task):
+    run = launch("dqn(warmup=4, batch=4)", task(), samples=40, eval_episodes=6)
+    assert run.ledger.samples >= 40 and run.ledger.evaluation.episodes == 12
+
+
+def picture(*shape):
+    class Seen(Pictures):
+        def __init__(self):
+            super().__init__()
+            self.observation_space = Box(0, 255, shape, np.uint8)
+
+    return Seen
+
+
+def test_small_and_grey_pictures_are_convolved_and_tiny_ones_refused():
+    for shape, seen in (((7, 9, 3), (7, 9, 3)), ((16, 16), (16, 16, 1))):
+        run = launch("dqn(warmup=4, batch=4)", picture(*shape), samples=12)
+        assert run.spaces.pixels and run.spaces.shape == seen and run.ledger.gradient_steps
+    with pytest.raises(BadTask, match=r"6 pixels .* too small"):
+        launch("dqn(warmup=4, batch=4)", picture(6, 9, 3), samples=12)
+    with pytest.raises(BadTask, match="leave out normalise"):
+        launch("control.ppo(normalise=True)", picture(16, 16, 3), samples=12)
+
+
+def test_all_seeds_are_evaluated_on_the_same_episodes():
+    first = [launch("control.ppo", Noise, samples=16, seed=seed, eval_episodes=8).curve[0] for seed in (0, 1)]
+    assert first[0]["length"] == first[1]["length"] and first[0]["return"] != first[1]["return"]
