@@ -144,7 +144,7 @@ def frugal_language(beta: float = 0.0, **settings: Any) -> Patch:
     """What took the fewest samples in our own comparisons: REINFORCE on small rounds of one response a prompt.
 
     `reinforce(group=1)`, chosen on `modchain` and `addtrace`; where rewards are 0 and 1 it learns from successes alone
-    (results/language/frugal-language-*.json say what it saves on tasks that had no part in the choice).
+    (docs/log.md says what it saves on tasks that had no part in the choice).
     """
     return _on_policy(Return(), beta, {"group": 1} | settings, ())
 
