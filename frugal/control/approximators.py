@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from frugal.core.errors import BadTask
 from frugal.lazy import torch
 
 if TYPE_CHECKING:
@@ -49,8 +48,6 @@ class Encoder:
     view: Any = None
 
     def begin(self, run: Any) -> Any:
-        if self.normalise and run.spaces.pixels:
-            raise BadTask("pictures are divided by 255, and not normalised by what was seen; leave out normalise=True")
         return Running(self, run.spaces.shape) if self.normalise else self
 
     def size(self, spaces: Spaces) -> int:

@@ -92,7 +92,13 @@ def check(recipe: Recipe, env: Environments) -> None:
         fits = "sac, td3, control.ppo or a2c" if env.spaces.continuous else "dqn, control.ppo or a2c"
         fits = "control.ppo or a2c" if len(env.spaces.choices) > 1 else fits
         raise BadTask(f"{recipe.base.name} takes {needs}, and {env.name} has {env.action_space}; take {fits}")
-    view = heart(recipe.parts["learn.encoder"]).view
+    encoder = heart(recipe.parts["learn.encoder"])
+    if getattr(encoder, "normalise", False) and env.spaces.pixels:
+        raise BadTask(
+            f"{env.name} has pictures, which are divided by 255 and not normalised by what was seen; leave out "
+            "normalise=True, or the patch that sets it"
+        )
+    view = encoder.view
     if view is not None and not env.spaces.pixels:
         raise BadTask(f"shift={view.pad} moves pictures, and {env.name} has none; leave it out")
     if env.vector and getattr(recipe.settings, "steps", 1) == 0:

@@ -139,7 +139,7 @@ def test_options_of_another_agent_and_environments_that_do_not_fit_are_refused()
             recipe(f"a2c+stream-x({text})")
     with pytest.raises(BadTask, match="one discrete action"):
         launch("a2c(hidden=(8,))+stream-x(agent='q')", "Pendulum-v1", 20)
-    with pytest.raises(BadTask, match="no pictures"):
+    with pytest.raises(BadTask, match="normalise=True, or the patch"):
         launch("a2c(hidden=(8,))+stream-x", Pictures, 20)
 
 
