@@ -4,7 +4,7 @@
     python benchmarks/control_learning.py --only dqn-cartpole --seeds 2
     python benchmarks/control_learning.py --out results/benchmarks/control_learning.json
 
-Rows are added to those that the file of results holds already, if versions and seeds are the same.
+Rows are added to those that the file of results holds already; one of other versions or seeds is refused.
 
 Both sides are given the same networks, rates, batches and exploration, and are evaluated at the same points: the mean
 return of 10 episodes of the policy's mode, in environments of its own. A row says where a setting has no counterpart.
@@ -185,7 +185,9 @@ def main() -> None:
     }
     if given.out.exists():  # rows of earlier calls stay
         earlier = json.loads(given.out.read_text())
-        result["rows"] = earlier["rows"] if {**earlier, "rows": {}} == result else {}
+        if {**earlier, "rows": {}} != result:
+            parser.error(f"{given.out} holds results of other versions or seeds; give another --out")
+        result = earlier
     with ProcessPoolExecutor(given.processes, get_context("spawn")) as pool:
         for name in given.only:
             work = [(name, side, seed) for seed in range(given.seeds) for side in ("frugal", "sb3")]

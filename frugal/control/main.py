@@ -93,7 +93,7 @@ def check(recipe: Recipe, env: Environments) -> None:
         fits = "control.ppo or a2c" if len(env.spaces.choices) > 1 else fits
         raise BadTask(f"{recipe.base.name} takes {needs}, and {env.name} has {env.action_space}; take {fits}")
     encoder = heart(recipe.parts["learn.encoder"])
-    if getattr(encoder, "normalise", False) and env.spaces.pixels:
+    if encoder.normalise and env.spaces.pixels:
         raise BadTask(
             f"{env.name} has pictures, which are divided by 255 and not normalised by what was seen; leave out "
             "normalise=True, or the patch that sets it"

@@ -87,9 +87,6 @@ def ensemble(weights: Weights, name: str, members: int, x: Tensor, layers: int) 
     return torch.stack(out)
 
 
-SMALLEST = 7  # pixels that three convolutions of 3 x 3 leave one of
-
-
 def convolutions(name: str, shape: Sequence[int], features: int, rng: torch.Generator) -> dict[str, Tensor]:
     """Three convolutions and a linear layer; of Mnih et al. 2015 for large pictures, of 3 x 3 for small ones."""
     height, width, channels = shape
@@ -112,8 +109,11 @@ def convolve(weights: Weights, name: str, obs: Tensor) -> Tensor:
 
 def _kernels(side: int) -> tuple[tuple[int, int, int], ...]:
     """(size, stride, channels) of each convolution."""
-    if side < SMALLEST:
-        raise BadTask(f"pictures of {side} pixels in height or width are too small to convolve; give them as vectors")
+    if side < 7:  # of which three convolutions of 3 x 3 leave one pixel
+        raise BadTask(
+            f"pictures of {side} pixels in height or width are too small to convolve; give them as vectors "
+            "(gymnasium.wrappers.FlattenObservation, in a function that makes the environment)"
+        )
     return ((8, 4, 32), (4, 2, 64), (3, 1, 64)) if side >= 36 else ((3, 1 + (side > 10), 16), (3, 1, 16), (3, 1, 16))
 
 

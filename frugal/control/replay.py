@@ -29,10 +29,11 @@ class Replay:
 
     def __init__(self, capacity: int, rings: int, observation: int = 0):
         memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-        if 2 * observation * capacity > memory:
+        needed = 2 * observation * capacity
+        if needed > memory:
             raise BadTask(
-                f"a replay buffer of {capacity} transitions takes {2 * observation * capacity / 1e9:.0f} GB, and this "
-                f"machine has {memory / 1e9:.0f} GB; give the recipe a smaller capacity, or the environment smaller "
+                f"a replay buffer of {capacity} transitions takes {needed / 1e9:.0f} GB, and this machine has "
+                f"{memory / 1e9:.0f} GB; give the recipe a smaller capacity, or the environment smaller "
                 "observations, in a function that makes it (gymnasium.wrappers.AtariPreprocessing and "
                 "FrameStackObservation)"
             )

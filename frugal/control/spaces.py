@@ -102,19 +102,19 @@ def observations(space: gym_spaces.Space, name: str) -> tuple[tuple[int, ...], b
     if isinstance(space, gym_spaces.Box):
         return (int(np.prod(space.shape)),), False, lambda x: np.asarray(x, np.float32).reshape(-1)
     if isinstance(space, gym_spaces.Dict):
-        kept = {key: each for key, each in space.items() if _has_numbers(each)}
+        kept = {key: each for key, each in space.items() if _flattens(each)}
         if kept and (left := space.keys() - kept.keys()):
             warnings.warn(f"policies on {name} do not see {', '.join(sorted(left))}: it is no number", stacklevel=2)
             shape, pixels, flat = observations(gym_spaces.Dict(kept), name)
             return shape, pixels, lambda x: flat({key: x[key] for key in kept})
-    flat_space = gym_spaces.utils.flatten_space(space) if _has_numbers(space) else space
+    flat_space = gym_spaces.utils.flatten_space(space) if _flattens(space) else space
     if not isinstance(flat_space, gym_spaces.Box):
         raise BadTask(f"{name} has the observation space {space}, whose size is not fixed; wrap it into a Box or Dict")
     return flat_space.shape, False, lambda x: np.asarray(gym_spaces.utils.flatten(space, x), np.float32)
 
 
-def _has_numbers(space: gym_spaces.Space) -> bool:
-    """Whether Gymnasium knows how to flatten a space, be it to an array of a fixed size or not."""
+def _flattens(space: gym_spaces.Space) -> bool:
+    """Whether Gymnasium can turn what is in a space into numbers, be they of a fixed size or not."""
     try:
         gym_spaces.utils.flatten_space(space)
     except NotImplementedError:

@@ -141,10 +141,10 @@ def reinforce(beta: float = 0.0, **settings: Any) -> Patch:
 
 @base(LANGUAGE)
 def frugal_language(beta: float = 0.0, **settings: Any) -> Patch:
-    """What took the fewest samples in our own comparisons: REINFORCE on small rounds of one response a prompt.
+    """REINFORCE on small rounds of one response a prompt: ahead of what else was tried on `modchain` and `addtrace`.
 
-    `reinforce(group=1)`, chosen on `modchain` and `addtrace`; where rewards are 0 and 1 it learns from successes alone
-    (docs/log.md says what it saves on tasks that had no part in the choice).
+    `reinforce(group=1)`; where rewards are 0 and 1 it learns from successes alone. docs/log.md says what it saves, and
+    where it saves nothing, on tasks that had no part in the choice.
     """
     return _on_policy(Return(), beta, {"group": 1} | settings, ())
 

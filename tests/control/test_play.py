@@ -11,6 +11,7 @@ from frugal.control.play import play
 from frugal.control.policy import load
 from frugal.core.errors import BadRun, MissingExtra
 from frugal.registry import usual_task
+from tests.control.tinyenv import Pictures
 from tests.control.tinyrun import SMALL, launch, small
 
 
@@ -38,6 +39,15 @@ def test_play_prints_what_evaluation_would_see(tmp_path):
         obs, reward, terminated, truncated, _ = env.step(policy(obs))
         total, over = total + reward, terminated or truncated
     assert returns[0] == total
+
+
+def test_a_picture_may_come_with_its_channels_first(tmp_path):
+    launch(small("dqn"), Pictures, out=tmp_path / "a")
+    policy, asked = load(tmp_path / "a" / "model"), []
+    policy.act = lambda obs: asked.append(obs) or torch.zeros(1, 1)
+    picture = np.arange(16 * 16 * 3, dtype=np.uint8).reshape(16, 16, 3)
+    policy(picture), policy(np.moveaxis(picture, 2, 0))
+    assert torch.equal(*asked) and torch.equal(asked[0][0], torch.from_numpy(picture))
 
 
 def test_a_gif_is_written_or_the_extra_named(tmp_path):

@@ -75,7 +75,7 @@ class LiveBehaviour:
         if len(steps) % self.part.every == 0:
             for name, w in self.phi.weights.items():
                 w.copy_(net.weights[name])
-            del self.round[len(steps) :]
+            del self.round[len(steps) :]  # all of it, where a round begins
             self.round += [(step.obs[step.valid], step.act[step.valid]) for step in steps[len(self.round) :]]
             D = [*self.past, *self.round]
             if D and self.part.epochs:

@@ -57,6 +57,8 @@ class BoundedTraces:
     sparse: bool
 
     def begin(self, run: Any) -> Any:
+        if run.spaces.pixels:
+            raise BadTask("stream-x learns from vectors; give an environment whose observations are no pictures")
         if self.sparse:
             for name, w in run.net.weights.items():
                 if w.dim() == 2:

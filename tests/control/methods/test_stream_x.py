@@ -141,6 +141,8 @@ def test_options_of_another_agent_and_environments_that_do_not_fit_are_refused()
         launch("a2c(hidden=(8,))+stream-x(agent='q')", "Pendulum-v1", 20)
     with pytest.raises(BadTask, match="normalise=True, or the patch"):
         launch("a2c(hidden=(8,))+stream-x", Pictures, 20)
+    with pytest.raises(BadTask, match="no pictures"):
+        launch("a2c(hidden=(8,))+stream-x(normalise=False)", Pictures, 20)
 
 
 def test_what_it_makes_dead_or_sets_clashes():
