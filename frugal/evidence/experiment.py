@@ -27,7 +27,7 @@ from .compare import folder, plan, summarise
 from .runs import Job, run_all
 
 CHECKOUT = Path(__file__).parents[2]
-VERDICTS = {"better": "holds", "worse": "opposite", "not shown": "not shown"}
+VERDICTS = {"better": "holds", "as good": "holds", "worse": "opposite", "not shown": "not shown"}
 SMOKE_SEEDS = 2
 TUNING_SEEDS = (100, 101)  # never among those of the experiment
 
@@ -46,6 +46,7 @@ class Experiment:
     rests_on: Literal["samples", "final", "area"] = "samples"  # to target; of the last tenth; under the curve
     metric: str = ""  # of the evaluations; "": the domain's
     larger_is_better: bool = True
+    margin: float = 0.0  # the share of the baseline's gain that may be lost where being as good is what is asked
     cost: Literal["samples", "tokens", "steps"] = "samples"  # what is counted to the target; steps of decoding
     tuned_by: str = ""  # another metric, of which more is better; "": the one above
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -64,6 +65,8 @@ def load(slug: str, root: Path = CHECKOUT) -> Experiment:
     experiment = getattr(import_file(found[slug]), "EXPERIMENT", None)
     if not isinstance(experiment, Experiment) or len(experiment.arms) < 2:
         raise BadRun(f"{found[slug]} holds no experiment: EXPERIMENT = Experiment(...) with two arms or more")
+    if experiment.margin and experiment.rests_on == "samples":
+        raise BadRun(f"{found[slug]}: a margin is of a score; let the verdict rest on final or area")
     return experiment
 
 
@@ -93,13 +96,15 @@ def prove(
     summary = summarise(jobs, experiment.metric, experiment.larger_is_better, experiment.cost)
     asked = json.loads((jobs[0].out / "run.json").read_text())
     judged = summary["arms"][1]["statistics"]
+    loss = allowed(summary["arms"][0], experiment)
     if experiment.rests_on != "samples":
-        summary["sentences"] = [told(summary, arm, experiment.rests_on) for arm in summary["arms"][1:]]
+        summary["sentences"] = [told(summary, arm, experiment.rests_on, loss) for arm in summary["arms"][1:]]
     result = {
         "slug": slug,
         "domain": path.parent.name,
-        "verdict": VERDICTS[word(judged, experiment.rests_on)],
+        "verdict": VERDICTS[word(judged, experiment.rests_on, loss)],
         "rests_on": experiment.rests_on,
+        "margin": experiment.margin,
         "scale": f"{size(asked['parameters'])}, {experiment.task}, {samples} samples",
         "sentence": summary["sentences"][0],
         "question": experiment.question,
@@ -150,9 +155,16 @@ def tune(
     area = {row["recipe"]: sign * row["area_mean"] for row in found["arms"]}
     chosen = [max(texts, key=area.__getitem__) for texts in tried.values()]
     trials = "; ".join(f"{text}: {sign * area[text]:.3f}" for texts in tried.values() for text in texts)
+    ends = [
+        f"{best} has {name} at an end of the search"
+        for best in chosen
+        for name, values in experiment.search.items()
+        if len(values) > 2 and any(f"{name}={value}" in best for value in (min(values), max(values)))
+    ]
     return chosen, (
         f"{', '.join(f'{name} from {values}' for name, values in experiment.search.items())} for each arm, by the area "
         f"under the curve of {found['metric']} over {len(TUNING_SEEDS)} seeds of their own, {len(jobs)} runs: {trials}"
+        + "".join(f"; {end}" for end in ends)
     )
 
 
@@ -177,27 +189,41 @@ def size(parameters: int) -> str:
     return f"{parameters / 1e6:.1f}M" if parameters >= 1e5 else f"{parameters / 1e3:.1f}k"
 
 
-def word(figures: Mapping[str, Any], rests_on: str) -> str:
-    """ "better", "worse" or "not shown", by the figure on which the verdict rests."""
+def allowed(base: Mapping[str, Any], experiment: Experiment) -> float:
+    """What an arm may lose and still be as good: the margin's share of what the baseline gains over its start."""
+    if not experiment.margin:
+        return 0.0
+    start = sum(curve[0] for curve in base["curves"]) / len(base["curves"])
+    return experiment.margin * abs(float(base[f"{experiment.rests_on}_mean"]) - start)
+
+
+def word(figures: Mapping[str, Any], rests_on: str, loss: float = 0.0) -> str:
+    """ "better", "as good" (no more than `loss` behind), "worse" or "not shown", by the figure the verdict rests on."""
     if rests_on == "samples":
         return str(figures["word"])
     low, high = figures[f"{rests_on}_difference_interval"]
-    if low is None or figures[f"{rests_on}_p"] > 0.05:
+    if low is None:
         return "not shown"
-    return "better" if low > 0 else "worse" if high < 0 else "not shown"
+    clear = figures[f"{rests_on}_p"] <= 0.05
+    if clear and low > 0:
+        return "better"
+    if loss and low > -loss:
+        return "as good"
+    return "worse" if clear and high < 0 else "not shown"
 
 
-def told(summary: Mapping[str, Any], arm: Mapping[str, Any], rests_on: str) -> str:
+def told(summary: Mapping[str, Any], arm: Mapping[str, Any], rests_on: str, loss: float = 0.0) -> str:
     """The plain sentence of an arm where the verdict rests on one score a seed, "final" or "area"."""
     base, figures = summary["arms"][0], arm["statistics"]
     mean, other = (row[f"{rests_on}_mean"] for row in (arm, base))
     low, high = figures[f"{rests_on}_difference_interval"]
     bounds = "no interval" if low is None else f"95% {low:.3g} to {high:.3g}"
+    allows = f", {loss:.3g} may be lost" if loss else ""
     beside = ", ".join(f"{name} {y:.3g} and {base['last'][name]:.3g}" for name, y in arm["last"].items())
     return (
         f"{arm['recipe']} {'ended at' if rests_on == 'final' else 'averaged'} {mean:.3g} {summary['metric']}, "
         f"{base['recipe']} {other:.3g} (ahead by {figures[f'{rests_on}_difference']:.3g}, {bounds}, "
-        f"{summary['seeds']} seeds; at last {beside}): {word(figures, rests_on)}."
+        f"{summary['seeds']} seeds{allows}{'; at last ' if beside else ''}{beside}): {word(figures, rests_on, loss)}."
     )
 
 

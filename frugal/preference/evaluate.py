@@ -38,7 +38,7 @@ class Evaluation(evaluate.Evaluation):
 
     start: Any = None  # the policy that the run starts from, with itself as its reference
     micro_tokens: int = 0  # of a pass; 0: by the model's size
-    _first: dict[str, Any] = field(default_factory=dict)  # the start's responses, drawn once
+    _first: dict[str, Any] = field(default_factory=dict)  # the start's responses, and what it says of pairs
 
     @torch.no_grad()
     def __call__(self, net: Policy, run: Run, k: int) -> dict[str, float]:
@@ -110,19 +110,18 @@ class Evaluation(evaluate.Evaluation):
         asks = _asks(net, [p for p in pairs for _ in range(2)])
         texts = [p.columns[side] for p in pairs for side in ("chosen", "rejected")]
         rows = rows_of_text(asks, texts, net, self.limit)
+        z = self._log_probability(net, rows)
         if net.writes:
-            now, before = self._log_probabilities(net, rows)
-            z = (now - before).sum(1)
-        else:
-            z = look(rows, net, {}, self.micro_tokens or net.micro_tokens)["logp"].sum(1)
+            if "pairs" not in self._first:
+                with self.start.seen_by("ref") as start:
+                    self._first["pairs"] = self._log_probability(start, rows)
+            z = z - self._first["pairs"]
         margin = z[0::2] - z[1::2]
         return {"accuracy": float(((margin > 0).float() + (margin == 0).float() / 2).mean())}
 
-    def _log_probabilities(self, net: Policy, rows: Rows) -> tuple[Tensor, Tensor]:
-        """Of the present policy and of the start. [B,T] each"""
-        with self.start.seen_by("ref") as start:
-            before = look(rows, start, {}, self.micro_tokens or net.micro_tokens)["logp"]
-        return look(rows, net, {}, self.micro_tokens or net.micro_tokens)["logp"], before
+    def _log_probability(self, net: Policy, rows: Rows) -> Tensor:
+        """Of each response; of a reward model its reward. [B]"""
+        return look(rows, net, {}, self.micro_tokens or net.micro_tokens)["logp"].sum(1)
 
     def _tables(self, net: Policy, problems: Sequence[Problem]) -> tuple[Tensor, Tensor]:
         """Probabilities of the first token of a response, now and at the start. [N,V] each, float64"""

@@ -9,7 +9,7 @@ import pytest
 from frugal.core.errors import BadRun, UnknownName
 from frugal.core.stages import as_stages
 from frugal.evidence import experiment
-from frugal.evidence.experiment import Experiment, experiments, load, prove, told, word
+from frugal.evidence.experiment import VERDICTS, Experiment, allowed, experiments, load, prove, told, word
 from frugal.registry import methods, recipe, recipe_or_stages
 
 SMALL = """
@@ -138,6 +138,9 @@ def test_arms_are_tuned_by_the_metric_that_the_task_can_measure(tmp_path):
     asked = Experiment("?", ("dpo",), "rm-lab", 10, "", {"lr": (1e-4, 1e-2)}, options={"evaluations": 1})
     arms, words = experiment.tune(asked, 10, tmp_path, run)
     assert arms == [str(recipe("dpo(lr=1e-4)"))] and "curve of held-out accuracy over" in words
+    assert "at an end of the search" not in words, "of two values each is one"
+    _, words = experiment.tune(replace(asked, search={"lr": (1e-4, 1e-3, 1e-2)}), 10, tmp_path / "three", run)
+    assert words.endswith("dpo(lr=0.0001) has lr at an end of the search")
 
 
 def test_the_verdict_rests_on_what_was_named():
@@ -147,6 +150,32 @@ def test_the_verdict_rests_on_what_was_named():
     assert word(figures | {"final_difference_interval": [-0.1, 0.2]}, "final") == "not shown"
     assert word(figures | {"final_difference_interval": [-0.3, -0.2]}, "final") == "worse"
     assert word(figures | {"final_difference_interval": [None, None]}, "final") == "not shown"
+
+
+def test_what_is_asked_to_be_as_good_may_lose_a_share_of_the_baselines_gain():
+    asked = Experiment("?", ("sac", "sac+heron"), "HalfCheetah-v5", 10, "", {}, rests_on="area", margin=0.1)
+    loss = allowed({"area_mean": 500.0, "curves": [[-110.0, 900.0], [-90.0, 900.0]]}, asked)
+    assert loss == pytest.approx(60.0), "a tenth of the way from -100 to 500"
+    assert allowed({"area_mean": 500.0, "curves": [[-110.0]]}, replace(asked, margin=0.0)) == 0.0
+
+    def said(low, high, p, loss):
+        return word({"area_difference_interval": [low, high], "area_p": p}, "area", loss)
+
+    assert said(-50.0, 80.0, 0.6, loss) == "as good" and said(-50.0, 80.0, 0.6, 0.0) == "not shown"
+    assert said(-70.0, 80.0, 0.6, loss) == "not shown", "too wide to tell"
+    assert said(10.0, 80.0, 0.01, loss) == "better"
+    assert said(-50.0, -10.0, 0.01, loss) == "as good", "behind, and by less than may be lost"
+    assert said(-90.0, -10.0, 0.01, loss) == "worse"
+    assert VERDICTS["as good"] == "holds"
+
+
+def test_a_margin_of_samples_is_refused(tmp_path):
+    (tmp_path / "experiments" / "language").mkdir(parents=True)
+    made = "from frugal.evidence.experiment import Experiment\nEXPERIMENT = "
+    asked = "Experiment('?', ('grpo', 'grpo+ead'), 'modchain', 10, '', {}, margin=0.1)"
+    (tmp_path / "experiments" / "language" / "ead.py").write_text(made + asked)
+    with pytest.raises(BadRun, match="rest on final or area"):
+        load("ead", tmp_path)
 
 
 def test_the_sentence_tells_the_figure_on_which_the_verdict_rests():
