@@ -43,6 +43,7 @@ Dtype = Annotated[str, typer.Option(help="auto, float32 or bfloat16")]
 MaxTokens = Annotated[int, typer.Option(help="longest response; 0: what the task asks for")]
 StepSeconds = Annotated[float, typer.Option(help="an environment that takes longer for one step hangs")]
 Evaluations = Annotated[int, typer.Option(help="held-out evaluations on an even grid")]
+EvalEpisodes = Annotated[int, typer.Option(min=1, help="episodes of an environment in each evaluation")]
 Processes = Annotated[int, typer.Option(help="runs at a time; 0: one a core")]
 Ray = Annotated[str | None, typer.Option(help="address of a Ray cluster, or local; all nodes must see --out")]
 Threads = Annotated[int, typer.Option(help="processor threads; 0 leaves it to torch")]
@@ -62,6 +63,7 @@ def run(
     dtype: Dtype = "auto",
     max_tokens: MaxTokens = 0,
     evaluations: Evaluations = 10,
+    eval_episodes: EvalEpisodes = 10,
     threads: Threads = 0,
     trust_remote_code: bool = False,
     step_seconds: StepSeconds = 60.0,
@@ -87,6 +89,7 @@ def run(
             dtype=dtype,
             max_tokens=max_tokens,
             evaluations=evaluations,
+            eval_episodes=eval_episodes,
             threads=threads,
             trust_remote_code=trust_remote_code,
             step_seconds=step_seconds,
@@ -119,6 +122,7 @@ def compare(
     dtype: Dtype = "auto",
     max_tokens: MaxTokens = 0,
     evaluations: Annotated[int, typer.Option(help="held-out evaluations on an even grid")] = 40,
+    eval_episodes: EvalEpisodes = 10,
     step_seconds: StepSeconds = 60.0,
     processes: Processes = 0,
     ray: Ray = None,
@@ -144,6 +148,7 @@ def compare(
             dtype=dtype,
             max_tokens=max_tokens,
             evaluations=evaluations,
+            eval_episodes=eval_episodes,
             step_seconds=step_seconds,
         )
     comparison(summary, f"report: {out / 'report.html'}   all figures: {out / 'summary.json'}")

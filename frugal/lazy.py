@@ -12,7 +12,9 @@ class LazyModule(ModuleType):
     """A module that is imported when one of its attributes is first read."""
 
     def __getattr__(self, attribute: str) -> Any:
-        return getattr(sys.modules.get(self.__name__) or importlib.import_module(self.__name__), attribute)
+        value = getattr(sys.modules.get(self.__name__) or importlib.import_module(self.__name__), attribute)
+        setattr(self, attribute, value)  # found without this function from now on
+        return value
 
 
 if TYPE_CHECKING:

@@ -96,6 +96,17 @@ def test_jsonl_with_a_reward(frugal, tmp_path):
     assert run.returncode == 0, run.stderr
 
 
+def test_episodes_of_an_evaluation(frugal, tmp_path):
+    small = ["dqn(hidden=(8,), warmup=20, batch=8)", "dqn(hidden=(8,), warmup=20, batch=8, double=False)"]
+    given = ["--samples", "40", "--evaluations", "1", "--eval-episodes", "3"]
+    run = frugal("run", small[0], "CartPole-v1", *given, "--out", "a")
+    assert run.returncode == 0, run.stderr
+    table = frugal("compare", "CartPole-v1", *small, *given, "--seeds", "1", "--out", "c")
+    assert table.returncode == 0, table.stderr
+    ledgers = [tmp_path / "a" / "ledger.json", *(tmp_path / "c").glob("*/*/ledger.json")]
+    assert [json.loads(path.read_text())["evaluation"]["episodes"] for path in ledgers] == [2 * 3] * 3
+
+
 def test_list_and_show(frugal):
     rows = json.loads(frugal("list", "--json").stdout)
     assert len(rows) == 248
@@ -152,6 +163,9 @@ def bad_cases(tmp_path: Path) -> dict[str, tuple[list[str], int, str]]:
         "unknown family": (["list", "--family", "langage"], 2, "did you mean 'language'"),
         "unknown fetch": (["fetch", "smolm2"], 2, "did you mean 'smollm2'"),
         "missing argument": (["run", "grpo"], 2, "task"),
+        "episodes of a language": (["run", "grpo", "modchain", "--eval-episodes", "3"], 2, "no option 'eval_episodes'"),
+        "episodes of a comparison": (["compare", "modchain", "grpo", "--eval-episodes", "3"], 2, "'eval_episodes'"),
+        "no episodes": (["run", "sac", "Pendulum-v1", "--eval-episodes", "0"], 2, "'--eval-episodes': 0 is not"),
     }
 
 
@@ -179,11 +193,14 @@ def bad_cases(tmp_path: Path) -> dict[str, tuple[list[str], int, str]]:
         "unknown family",
         "unknown fetch",
         "missing argument",
+        "episodes of a language",
+        "episodes of a comparison",
+        "no episodes",
     ],
 )
 def test_bad_input_is_one_message(frugal, name, tmp_path):
     cases = bad_cases(tmp_path)
-    assert len(cases) == 21
+    assert len(cases) == 24
     arguments, code, words = cases[name]
     shown = frugal(*arguments)
     assert shown.returncode == code, shown.stderr

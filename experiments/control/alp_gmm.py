@@ -6,14 +6,15 @@ Evaluation draws tasks evenly. The last arm fits after as many episodes as the p
 
 from frugal.evidence.experiment import Experiment
 
-BASE = "control.ppo(steps=512)"
+BASE = "control.ppo(envs=8, steps=64)"
 
 EXPERIMENT = Experiment(
-    question="Do tasks chosen by learning progress reach the return of even tasks with fewer samples?",
+    question="Are tasks chosen by learning progress ahead of even ones on average over the run?",
     arms=(BASE, f"{BASE}+alp-gmm(every=50)", f"{BASE}+alp-gmm"),
     task="frugal/CartPole-v0(length=(0.01, 0.5), force_mag=(0.1, 400.0))",
     samples=60_000,
     expected="more test tasks mastered by SAC on BipedalWalker's stump and hexagon tracks than with random tasks",
     search={"lr": (3e-4, 1e-3, 3e-3)},
-    options={"eval_episodes": 50},
+    rests_on="area",
+    options={"evaluations": 20, "eval_episodes": 50},
 )

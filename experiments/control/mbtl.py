@@ -5,7 +5,7 @@ The baseline trains one policy, which sees the length, on all lengths: the paper
 
 from frugal.evidence.experiment import Experiment
 
-BASE = "control.ppo(steps=512)"
+BASE = "control.ppo(envs=8, steps=64)"
 
 EXPERIMENT = Experiment(
     question="Do five well-chosen lengths reach the return of training on all lengths with fewer samples?",

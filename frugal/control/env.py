@@ -222,7 +222,7 @@ class Environments:
         else:
             with self._watched("failed in a step"):
                 for row in rows:
-                    obs, r, ended, truncated, infos[row] = self.envs[row].step(self._own(taken[row]))
+                    obs, r, ended, truncated, infos[row] = self.envs[row].step(self.spaces.own(taken[row]))
                     next[row], reward[row], term[row], cut[row] = self._flat(obs), r, ended, truncated
             for row in rows:
                 self.done[row].append(a[row].copy())
@@ -343,11 +343,6 @@ class Environments:
     def _own_task(self, seed: int) -> np.ndarray:
         """Without a curriculum, tasks are drawn evenly from their box."""
         return np.random.default_rng(seed).uniform(self.spaces.task_low, self.spaces.task_high)
-
-    def _own(self, a: np.ndarray) -> Any:
-        """One action in the environment's own shape and dtype."""
-        space = self.action_space
-        return a[0] if space.shape == () else a.reshape(space.shape).astype(space.dtype)
 
     def _flat_all(self, obs: Any) -> np.ndarray:
         space = self.envs[0].observation_space

@@ -82,7 +82,7 @@ def collect(p: Live, net: Net, env: Environments, s: On, run: Run, episodes: Epi
     active = torch.ones(env.n, dtype=torch.bool)
     sets: list[Weights] = []
     for t in itertools.count():
-        if not (active.any() if whole else t < s.steps and run.left()):
+        if not (run.left() and (active.any() if whole else t < s.steps)):
             break
         sets = p.behaviour(net, steps)
         a = torch.empty(env.n, env.spaces.actions)
@@ -101,6 +101,7 @@ def collect(p: Live, net: Net, env: Environments, s: On, run: Run, episodes: Epi
     names = ("obs", "act", "reward", "next", "term", "cut", "valid")
     columns = {name: torch.stack([step.columns[name] for step in steps], 1) for name in steps[0].columns}
     stacked = {name: torch.stack([getattr(step, name) for step in steps], 1) for name in names}
+    stacked["cut"][:, -1] |= whole & active  # by the end of the budget
     return Batch(**stacked, columns=columns, rng=rng, sets=len(sets))
 
 

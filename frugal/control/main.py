@@ -24,6 +24,7 @@ from .find import find_environment
 from .net import Net, heart
 from .options import Options
 from .policy import save
+from .spaces import Spaces
 
 LOOPS = {"off-policy": loop_off.train, "on-policy": loop_on.train}
 SIDE_BY_SIDE = 10  # environments of an evaluation, at most
@@ -60,7 +61,7 @@ def run(
     record.env, record.spaces = env, env.spaces
     if again:
         was = read_asked(Path(str(out)))
-        if (was["task"], was["spaces"]) != (name, env.spaces.as_data()):
+        if (was["task"], Spaces.from_data(was["spaces"])) != (name, env.spaces):
             raise BadRun(
                 f"{out} holds a run on {was['task']}, and {name} is another environment; go on with its own, or begin "
                 "a new run"

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from frugal.core.errors import BadRun, BadTask, MissingExtra
 from frugal.core.run import read_asked
@@ -13,7 +14,7 @@ from frugal.core.run import read_asked
 from .env import Environments
 from .evaluate import play as play_episodes
 from .find import find_environment
-from .policy import load
+from .policy import Policy, load
 
 FRAMES = 500  # at most, in a GIF
 
@@ -36,29 +37,25 @@ def play(run: Path, episodes: int, seed: int, gif: Path | None, task: Any = None
         env.close()
 
 
-def record(make: Any, policy: Any, seed: int, gif: Path, name: str) -> None:
-    """Write one episode as a GIF."""
+def record(make: Any, policy: Policy, seed: int, gif: Path, name: str) -> None:
+    """Write the first episode of `play` as a GIF."""
+    import gymnasium
     from PIL import Image
 
-    from .spaces import observations
-
-    shown = make(render_mode="rgb_array")
+    env = Environments(lambda: make(render_mode="rgb_array"), 1, seed, name)
+    shown = env.envs[0]
     if shown.render_mode != "rgb_array":
         raise BadTask(f"{name} cannot be drawn; --gif takes an environment with render_mode='rgb_array'")
-    import gymnasium
-
-    _, _, flat = observations(shown.observation_space, name)
     try:
-        obs, _ = shown.reset(seed=seed)
+        env.begin(torch.arange(1))
         frames, over = [shown.render()], False
         while not over and len(frames) < FRAMES:
-            obs, _, terminated, truncated, _ = shown.step(policy(flat(obs)))
-            over = terminated or truncated
+            over = bool(env.step(policy.act(env.obs)).ended)
             frames.append(shown.render())
     except gymnasium.error.DependencyNotInstalled:
         raise MissingExtra("play", "--gif") from None
     finally:
-        shown.close()
+        env.close()
     pictures = [Image.fromarray(np.asarray(frame)).quantize(64) for frame in frames]
     duration = 1000 // int(shown.metadata.get("render_fps", 30))
     pictures[0].save(gif, save_all=True, append_images=pictures[1:], duration=max(duration, 20), loop=0)

@@ -51,8 +51,7 @@ class Policy:
             x = np.moveaxis(x, 0, 2)
         dtype = torch.uint8 if self.spaces.pixels else torch.float32
         a = self.act(torch.as_tensor(x).to(dtype).reshape(1, *shape))
-        taken = self.spaces.act(a.numpy())[0]
-        return taken[0] if len(self.spaces.choices) == 1 else taken  # type: ignore[no-any-return]
+        return self.spaces.own(self.spaces.act(a.numpy())[0])  # type: ignore[no-any-return]
 
 
 def save(folder: Path, net: Net, live: Live, recipe: Recipe, task: str) -> None:

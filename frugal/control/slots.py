@@ -74,7 +74,7 @@ class On(Numbers):
     words = {"whiten": (True, False)}
 
     envs: Any = 1  # environments that step together, N
-    steps: Any = 2048  # of each environment a round; 0: one whole episode
+    steps: Any = 2048  # of each environment a round; 0: one whole episode, which the end of the budget cuts
     gamma: Any = 0.99  # discount
     lr: Any = 3e-4
     epochs: Any = 10  # passes over a round

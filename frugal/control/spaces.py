@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -30,6 +30,8 @@ class Spaces:
     first: tuple[int, ...] = ()  # what the environment calls choice 0
     task_low: tuple[float, ...] = ()  # of task parameters, where the environment takes them
     task_high: tuple[float, ...] = ()
+    action_shape: tuple[int, ...] = field(default=(), compare=False)  # the environment's own; no network sees it
+    action_dtype: str = field(default="float32", compare=False)
 
     @property
     def continuous(self) -> bool:
@@ -47,6 +49,10 @@ class Spaces:
         low, span = self._bounds
         return low + (np.clip(a, -1, 1) + 1) * (0.5 * span)
 
+    def own(self, a: np.ndarray) -> Any:
+        """One action that `act` gave, [A], in the environment's own shape and dtype."""
+        return a.reshape(self.action_shape).astype(self.action_dtype)[()]
+
     @cached_property
     def _bounds(self) -> tuple[np.ndarray, np.ndarray]:
         if not self.continuous:
@@ -60,29 +66,37 @@ class Spaces:
 
     @staticmethod
     def from_data(data: Mapping[str, Any]) -> Spaces:
+        """Earlier files say nothing of the actions' shape: they are flat, and a single choice is a number."""
         values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
-        return Spaces(**values)
+        choices, low = values["choices"], values["low"]
+        flat = {
+            "action_shape": () if len(choices) == 1 else (len(choices or low),),
+            "action_dtype": "int64" if choices else "float32",
+        }
+        return Spaces(**flat | values)
 
 
 def actions(space: gym_spaces.Space, name: str) -> dict[str, Any]:
     """The fields of `Spaces` that an action space gives. Raises `BadTask` for one that no recipe handles."""
+    own = {"action_shape": space.shape, "action_dtype": str(space.dtype)}
     if isinstance(space, gym_spaces.Discrete):
-        return {"choices": (int(space.n),), "first": (int(space.start),)}
+        return {"choices": (int(space.n),), "first": (int(space.start),), **own}
     if isinstance(space, gym_spaces.MultiDiscrete):
         first = space.start if space.start is not None else np.zeros_like(space.nvec)
         return {
             "choices": tuple(map(int, np.ravel(space.nvec))),
             "first": tuple(map(int, np.ravel(first))),
+            **own,
         }
     if isinstance(space, gym_spaces.MultiBinary):
-        return {"choices": (2,) * int(np.prod(space.shape)), "first": (0,) * int(np.prod(space.shape))}
+        return {"choices": (2,) * int(np.prod(space.shape)), "first": (0,) * int(np.prod(space.shape)), **own}
     if isinstance(space, gym_spaces.Box) and np.issubdtype(space.dtype, np.floating):
         if not (np.isfinite(space.low).all() and np.isfinite(space.high).all()):
             raise BadTask(
                 f"{name} has actions without bounds, {space}; give it some with gymnasium.wrappers.RescaleAction or "
                 "ClipAction, in a function that makes the environment"
             )
-        return {"low": tuple(map(float, space.low.ravel())), "high": tuple(map(float, space.high.ravel()))}
+        return {"low": tuple(map(float, space.low.ravel())), "high": tuple(map(float, space.high.ravel())), **own}
     raise BadTask(f"{name} has the action space {space}; recipes handle Box, Discrete, MultiDiscrete and MultiBinary")
 
 

@@ -38,5 +38,6 @@ def __getattr__(name: str) -> Any:
     for module in MODULES:
         found = importlib.import_module(f"{__name__}.{module}")
         if name in found.__all__:
-            return getattr(found, name)
+            globals()[name] = value = getattr(found, name)  # found without this function from now on
+            return value
     raise AttributeError(f"frugal.maths has no {name!r}")

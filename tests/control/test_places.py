@@ -241,6 +241,30 @@ def test_older_windows_can_be_kept():
     assert run.ledger.gradient_steps == 2 * (2 + 4 + 4), "2 epochs over 32, 64 and 64 rows of which a step takes 16"
 
 
+class Keeps(Live):
+    """Learns nothing, and keeps what it is given."""
+
+    def __call__(self, net, loss, rows):
+        self.seen.append(rows)
+        return 0.0
+
+
+@pytest.mark.parametrize("baseline", (False, True))
+def test_the_budget_cuts_an_episode_that_a_round_waits_for(baseline):
+    """One episode ends after 10 steps, one has none: its steps until then are learnt from, and it is not counted."""
+    lengths, step = iter((1000, 10, 3)), Keeps()  # two that are trained in, one for evaluation
+    made = recipe(small("control.reinforce", envs=2, gamma=1.0, baseline=baseline))
+    run = launch(made + patch_of("kept", fill={"update.step": step}), lambda: Counter(next(lengths)), 80)
+    assert (run.ledger.samples, run.ledger.gradient_steps, run.ledger.episodes) == (80, 1, 1)
+    (rows,) = step.seen
+    assert rows.cut.nonzero()[:, 0].tolist() == [69, 79] and not rows.term.any()
+    with torch.no_grad():
+        v = run.net.critic(run.net.weights, run.net.encode(torch.tensor([[0.0, 70.0], [0.0, 10.0]])))
+    after = torch.cat([torch.arange(n, 0, -1) + v_end for n, v_end in zip((70, 10), v, strict=True)])
+    torch.testing.assert_close(rows.target, after, rtol=1e-5, atol=0)
+    assert bool((v != 0).all()) == baseline
+
+
 class Post(Live):
     """Reads `twice` from info, and fits something of its own at the end of a round."""
 

@@ -6,12 +6,13 @@ import gymnasium
 import numpy as np
 import pytest
 import torch
+from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete
 
 from frugal.control.play import play
 from frugal.control.policy import load
 from frugal.core.errors import BadRun, MissingExtra
 from frugal.registry import usual_task
-from tests.control.tinyenv import Pictures
+from tests.control.tinyenv import Counter, Pictures, Tasked
 from tests.control.tinyrun import SMALL, launch, small
 
 
@@ -25,6 +26,48 @@ def test_a_saved_policy_acts_as_the_run_s(base, tmp_path):
     assert env.action_space.contains(policy(env.observation_space.sample()))
     about = json.loads((tmp_path / "a" / "model" / "policy.json").read_text())
     assert about["recipe"] == str(policy.recipe) and about["task"] == usual_task(base)
+
+
+class Acts(Counter):
+    """Takes actions of a space, and no others."""
+
+    def __init__(self, space):
+        super().__init__()
+        self.action_space = space
+
+    def step(self, action):
+        assert self.action_space.contains(action), action
+        return super().step(action)
+
+
+@pytest.mark.parametrize(
+    "base,space",
+    [
+        ("sac", Box(-2, 1, (2, 3), np.float32)),
+        ("td3", Box(-2, 1, (1,), np.float64)),
+        ("control.ppo", MultiBinary((2, 3))),
+        ("control.ppo", MultiDiscrete([3])),
+        ("dqn", Discrete(3, start=1)),
+    ],
+)
+def test_an_action_has_the_environment_s_own_shape_and_dtype(base, space, tmp_path):
+    launch(small(base), lambda: Acts(space), out=tmp_path / "a")
+    action = load(tmp_path / "a" / "model")(np.zeros(2, np.float32))
+    assert space.contains(action) and (action.shape, action.dtype) == (space.shape, space.dtype)
+
+
+@pytest.mark.parametrize(
+    "base,space,shape",
+    [("sac", Box(-2, 1, (2, 3)), (6,)), ("dqn", Discrete(3), ()), ("control.ppo", MultiBinary((2, 2)), (4,))],
+)
+def test_an_earlier_file_s_actions_are_flat_and_it_plays(base, space, shape, tmp_path):
+    launch(small(base), lambda: Acts(space), out=tmp_path / "a")
+    path = tmp_path / "a" / "model" / "policy.json"
+    about = json.loads(path.read_text())
+    del about["spaces"]["action_shape"], about["spaces"]["action_dtype"]
+    path.write_text(json.dumps(about))
+    assert load(path.parent)(np.zeros(2, np.float32)).shape == shape
+    assert play(tmp_path / "a", 1, seed=0, gif=None, task=lambda: Acts(space)) == [3.0]
 
 
 def test_play_prints_what_evaluation_would_see(tmp_path):
@@ -50,6 +93,14 @@ def test_a_picture_may_come_with_its_channels_first(tmp_path):
     assert torch.equal(*asked) and torch.equal(asked[0][0], torch.from_numpy(picture))
 
 
+def shown(gif):
+    """(size, milliseconds); frames that are alike are one that stays longer."""
+    from PIL import Image, ImageSequence
+
+    with Image.open(gif) as picture:
+        return picture.size, sum(frame.info["duration"] for frame in ImageSequence.Iterator(picture))
+
+
 def test_a_gif_is_written_or_the_extra_named(tmp_path):
     launch(small("dqn"), "CartPole-v1", out=tmp_path / "a")
     gif = tmp_path / "a.gif"
@@ -60,10 +111,30 @@ def test_a_gif_is_written_or_the_extra_named(tmp_path):
             play(tmp_path / "a", 1, seed=0, gif=gif)
         return
     returns = play(tmp_path / "a", 1, seed=0, gif=gif)
-    from PIL import Image
+    assert shown(gif) == ((600, 400), (returns[0] + 1) * 20)
 
-    with Image.open(gif) as picture:
-        assert picture.n_frames == returns[0] + 1 and picture.size == (600, 400)
+
+class Drawn(Tasked):
+    """Pictures of the step."""
+
+    metadata = {"render_fps": 50}
+
+    def __init__(self, render_mode=None):
+        super().__init__()
+        self.render_mode = render_mode
+
+    def render(self):
+        return np.full((4, 4, 3), 40 * self.t, np.uint8)
+
+
+def test_a_gif_shows_the_first_episode_on_its_own_task(tmp_path):
+    launch(small("dqn"), Drawn, out=tmp_path / "a")
+    lengths = set()
+    for seed in range(6):
+        (ret,) = play(tmp_path / "a", 1, seed, tmp_path / "a.gif", Drawn)
+        assert shown(tmp_path / "a.gif") == ((4, 4), (ret + 1) * 20)
+        lengths.add(ret)
+    assert len(lengths) > 1
 
 
 def test_what_holds_no_policy_says_so(tmp_path):

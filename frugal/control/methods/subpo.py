@@ -33,7 +33,7 @@ TASK = "frugal/Coverage-v0"
 
 @dataclass(frozen=True)
 class Gains:
-    """What each step adds to F [N,T], of rows that are whole episodes; or F of its state alone."""
+    """What each step adds to F [N,T], of rows that begin with an episode; or F of its state alone."""
 
     modular: bool
     columns = ("covers",)

@@ -147,6 +147,23 @@ def test_every_collection_is_a_step_of_its_own(monkeypatch):
     assert run.clock < 10
 
 
+@pytest.mark.parametrize("variant", ["n-harpg", "n-pg-igt"])
+@pytest.mark.parametrize("ends", [(50, 50), (50, 10), (10, 50)])
+def test_a_trajectory_that_the_budget_cuts_is_one(variant, ends, monkeypatch):
+    counted, step = [], LiveTransported.__call__
+
+    def counting(self, net, loss, rows):
+        counted.append([int((rows.term | rows.cut)[rows.set == i].sum()) for i in (0, 1)])
+        return step(self, net, loss, rows)
+
+    monkeypatch.setattr(LiveTransported, "__call__", counting)
+    lengths = iter((*ends, 3))  # two that are trained in, one for evaluation
+    text = f"control.reinforce(hidden=(16,))+harpg(variant={variant!r})"
+    run = launch(text, lambda: Counter(next(lengths), terminates=True), 40)
+    assert (run.ledger.samples, run.ledger.gradient_steps, run.ledger.skipped_steps) == (40, 1, 0)
+    assert counted == [[1, 1] if variant == "n-harpg" else [2, 0]] and weights(run).isfinite().all()
+
+
 def test_who_collects():
     """theta_t and a point between theta_{t-1} and it, the same for collection and step; or beyond theta_t, and once."""
     for variant in ("n-harpg", "n-pg-igt"):

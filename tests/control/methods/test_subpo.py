@@ -75,7 +75,10 @@ def test_an_additive_function_gives_reinforce():
 
 
 def test_coverage_is_credited_where_it_is_gained():
-    """The environment tells its reward at the end of 40 steps; gains have the same sum, earlier."""
+    """The environment tells its reward at the end of 40 steps; gains have the same sum, earlier.
+
+    The budget cuts the last episodes: they are told nothing, and gain what they have covered.
+    """
     seen = []
 
     class Spy:
@@ -86,14 +89,18 @@ def test_coverage_is_credited_where_it_is_gained():
         columns = ("covers",)
 
         def __call__(self, batch):
-            seen.append((batch.reward, self.inner(batch)))
+            seen.append((batch.reward, self.inner(batch), batch.columns["covers"]))
             return seen[-1][1]
 
     made = recipe("control.reinforce(envs=4)") + Patch(
         name="spy", domain="control", add={"credit.rewards.task": Spy()}, set={"steps": 0}
     )
-    launch(made, "frugal/Coverage-v0", 320)
-    for told, gained in seen:
+    launch(made, "frugal/Coverage-v0", 400)
+    told, gained, covers = seen.pop()
+    assert told.tolist() == [[0.0] * 20] * 4
+    torch.testing.assert_close(gained.sum(1), covers.amax(1).sum(1), rtol=1e-5, atol=0)
+    assert len(seen) == 2
+    for told, gained, _ in seen:
         assert (told[:, :-1] == 0).all() and (gained[:, 0] > 0).all()
         torch.testing.assert_close(gained.sum(1), told[:, -1], rtol=1e-5, atol=0)
 
