@@ -15,6 +15,6 @@ EXPERIMENT = Experiment(
     task="CartPole-v1",
     samples=40_000,
     expected="O(eps^-2) and O(eps^-2.5) trajectories to a globally eps-optimal policy, against O(eps^-3)",
-    search={"lr": (3e-4, 3e-3, 3e-2, 3e-1, 1.0)},
+    search={"lr": (1e-3, 3e-3, 1e-2, 1e-1, 3e-1, 1.0)},
     options={"eval_episodes": 5},
 )

@@ -1,4 +1,7 @@
-"""Rounds so short that what was done in them differs from the policy by chance; of the released code's tasks."""
+"""Rounds so short that what was done in them differs from the policy by chance; of the released code's tasks.
+
+Who learns from two rounds has minibatches of twice the size, so that all arms make as many steps.
+"""
 
 from frugal.evidence.experiment import Experiment
 
@@ -6,9 +9,9 @@ EXPERIMENT = Experiment(
     question="Does collecting what is under-sampled, and learning from two rounds of it, save environment steps?",
     arms=(
         "control.ppo(steps=256)",
-        "control.ppo(steps=256)+props",
+        "control.ppo(steps=256, batch=128)+props",
         "control.ppo(steps=256)+props(buffer=1)",
-        "control.ppo(steps=256)+props(epochs=0)",  # two rounds, collected as always
+        "control.ppo(steps=256, batch=128)+props(epochs=0)",  # two rounds, collected as always
     ),
     task="CartPole-v1",
     samples=20_000,

@@ -8,11 +8,16 @@ classes, and its episodes are not cut.
 from frugal.evidence.experiment import Experiment
 
 BASE = "sac(hidden=(64, 64))"
+PHASE = "share=0.25"  # thirty episodes of 50 steps, more than there are classes
 TEACHER = "teacher='experiments/control/snapshot_rl_teacher'"
 
 EXPERIMENT = Experiment(
     question="Do early episodes from a teacher's states reach the return of plain SAC with fewer samples?",
-    arms=(BASE, f"{BASE}+snapshot-rl({TEACHER})", f"{BASE}+snapshot-rl({TEACHER}, classes=1, limit=0)"),
+    arms=(
+        BASE,
+        f"{BASE}+snapshot-rl({TEACHER}, {PHASE}, limit=50)",
+        f"{BASE}+snapshot-rl({TEACHER}, {PHASE}, classes=1, limit=0)",
+    ),
     task="Pendulum-v1",
     samples=6000,
     expected="TD3 and SAC gain sample efficiency and return on six MuJoCo tasks without extra samples",

@@ -6,7 +6,7 @@ The baseline sees as little: actor-critic that steps after every transition. The
 from frugal.evidence.experiment import Experiment
 
 EXPERIMENT = Experiment(
-    question="Does actor-critic with bounded traces learn from single transitions with fewer samples than without?",
+    question="Does actor-critic with bounded traces learn from single transitions what it does not learn without?",
     arms=("a2c(steps=1)", "a2c+stream-x", "a2c"),
     task="InvertedPendulum-v5",
     samples=30_000,

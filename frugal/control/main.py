@@ -74,7 +74,7 @@ def run(
     try:
         with record.interruptible():
             live = LOOPS[recipe.domain.loop](recipe, env, record, evaluation)
-    except BadTask:  # a part cannot work on this environment
+    except (BadTask, BadRun):  # a part cannot work on this environment, or lacks a file
         record.withdraw()
         raise
     finally:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import gymnasium
 import numpy as np
 
 from frugal.core.errors import BadTask
@@ -30,8 +31,25 @@ def save_state(env: Any) -> np.ndarray:
 
 
 def restore_state(env: Any, state: np.ndarray) -> Any:
-    """Put an environment that was just reset into a saved state; its observation there."""
-    inner = env.unwrapped
+    """Put an environment that was just reset into a saved state; its observation there, as its wrappers show it."""
+    wrappers = []
+    while env is not env.unwrapped:
+        wrappers.append(env)
+        env = env.env
+    obs = _restore(env, state)
+    for wrapper in reversed(wrappers):
+        if isinstance(wrapper, gymnasium.ObservationWrapper):
+            obs = wrapper.observation(obs)
+        elif wrapper.observation_space != wrapper.env.observation_space:
+            raise BadTask(
+                f"{type(wrapper).__name__} shows more than the present state, so that no episode can begin in one; "
+                "leave it out"
+            )
+    return obs
+
+
+def _restore(inner: Any, state: np.ndarray) -> Any:
+    """Of the environment within all wrappers."""
     if hasattr(inner, "get_state"):
         return inner.set_state(np.array(state))
     if hasattr(inner, "data") and hasattr(inner, "model"):
@@ -41,7 +59,9 @@ def restore_state(env: Any, state: np.ndarray) -> Any:
         mujoco.mj_forward(inner.model, inner.data)
         return inner._get_obs()
     if not hasattr(inner, "state"):
-        raise BadTask(f"{env} cannot restore a state; give it get_state() -> array and set_state(array) -> observation")
+        raise BadTask(
+            f"{inner} cannot restore a state; give it get_state() -> array and set_state(array) -> observation"
+        )
     inner.state = np.array(state)
     for name in ("_get_obs", "_get_ob"):
         if hasattr(inner, name):

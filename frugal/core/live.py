@@ -88,6 +88,8 @@ class Live:
         return self._layers[path]
 
     def _note(self, path: str, value: Any, where: Any) -> None:
+        if isinstance(value, dict):  # how episodes begin: lists with an entry for each, None for the usual
+            value = [x for x in next(iter(value.values()), ()) if x is not None]
         if not hasattr(value, "detach"):
             self._sums[path] += len(value) if hasattr(value, "__len__") else value or 0
             self._counts[path] += 1

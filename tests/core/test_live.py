@@ -139,6 +139,12 @@ def test_an_answer_of_another_shape_is_noted_whole():
     assert p.report() == {"start.keep.a": 0.5}
 
 
+def test_the_note_of_how_episodes_begin_counts_those_that_begin_otherwise():
+    p = live(patch("a", add={"update.extra": Gives({"task": [[0.5], None, [0.1]], "limit": [1, 1, 1]})}))
+    p.extra(None)
+    assert p.report() == {"update.extra.a": 2.0}
+
+
 def test_nothing_used_is_nothing_noted():
     p = live(patch("a", add={"update.weights": Gives((1.0, 2.0))}))
     p.weights(None, rows([False, False]))

@@ -6,8 +6,9 @@ Changes      update.ratio: `low` updates a sample, and `high` for good after the
 Source       Revisiting Plasticity in Visual Reinforcement Learning: Data, Modules and Training Stages, Ma et al. 2023,
              arXiv 2310.07418: Adaptive RR of its section 5; 0.5 and 2, 50 episodes and 0.001 of the released code
 Ours         Phi is measured once in 100 samples, where the released code measures every batch; an episode that is too
-             short for that is judged by the first measurement after it. The paper's agent is DrQ-v2, which
-             `td3(shift=4, n=3)` resembles; the rule asks nothing of the base but rectified units in its critic.
+             short for that is judged by the first measurement after it; nothing is checked at the first measurement
+             of all. The paper's agent is DrQ-v2, which `td3(shift=4, n=3)` resembles; the rule asks nothing of the base
+             but rectified units in its critic.
 Leans on     nothing
 Experiment   experiments/control/adaptive_rr.py
 """
@@ -63,7 +64,8 @@ class LiveAdaptive:
         self.phi = phi = active_share(self.run.net, batch)
         check = self.part.check
         if self.reference is None:
-            self.reference = phi
+            self.reference, self.checks = phi, self.episodes // check
+            return
         if self.episodes // check == self.checks:
             if (self.episodes + 1) % check == 0:
                 self.seen.append(phi)

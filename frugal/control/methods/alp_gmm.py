@@ -56,7 +56,7 @@ class LiveProgress:
         self.low = torch.tensor(run.spaces.task_low, dtype=torch.float64)
         self.span = torch.tensor(run.spaces.task_high, dtype=torch.float64) - self.low
         self.seen = torch.zeros(0, len(self.low) + 2).double()  # [episodes, C + 2]: scaled task, return, progress
-        self.mixture: tuple[Tensor, Tensor, Tensor] | None = None  # share, mean, covariance
+        self.mixture: tuple[Tensor, Tensor] | None = None  # mean [k,C+1], covariance [k,C+1,C+1]
 
     def __call__(self, over: Ended) -> dict[str, Any]:
         if over.ret is not None and over.task is not None:
@@ -84,15 +84,15 @@ class LiveProgress:
         for k in COMPONENTS:
             if k > len(x):
                 break
-            share, mean, covariance, likelihood = maths.fit_mixture(x, k, rng)
+            _, mean, covariance, likelihood = maths.fit_mixture(x, k, rng)
             if (score := maths.akaike(likelihood, k, x.shape[1])) < best:
-                best, self.mixture = score, (share, mean, covariance)
+                best, self.mixture = score, (mean, covariance)
 
     def draw(self, rng: torch.Generator) -> list[float] | None:
         """A task, or None where the environment's own even draw will do."""
         if self.mixture is None or torch.rand((), generator=rng) < self.part.random:
             return None
-        _, mean, covariance = self.mixture
+        mean, covariance = self.mixture
         progress = mean[:, -1].clamp(min=0)
         j = int(torch.multinomial(progress if progress.sum() > 0 else torch.ones_like(progress), 1, generator=rng))
         noise = torch.randn(mean.shape[1], generator=rng, dtype=mean.dtype)
@@ -100,12 +100,11 @@ class LiveProgress:
         return (self.low + self.span * drawn).tolist()  # type: ignore[no-any-return]
 
     def state_dict(self) -> dict[str, Tensor]:
-        names = ("share", "mean", "covariance")
-        return {"seen": self.seen, **dict(zip(names, self.mixture or (), strict=False))}
+        return {"seen": self.seen, **dict(zip(("mean", "covariance"), self.mixture or (), strict=False))}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         self.seen = state["seen"]
-        self.mixture = (state["share"], state["mean"], state["covariance"]) if "share" in state else None
+        self.mixture = (state["mean"], state["covariance"]) if "mean" in state else None
 
 
 @patch

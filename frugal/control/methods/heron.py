@@ -10,7 +10,8 @@ Source       Deep Reinforcement Learning from Hierarchical Weak Preference Feedb
 Ours         the inputs of R_psi are standardised by the steps that it is fitted to, so that it depends as little on the
              scale of a factor as the labels do. Rewards are those of the present R_psi also for steps of the past,
              which the released code rewards once. The newest 50000 steps are kept. The first fit is after `every`
-             samples, there after 1200. Not here: weights of the levels, whole trajectories, the form for programs.
+             samples, there after 1200, and until then rewards are 0. Not here: weights of the levels, whole
+             trajectories, the form for programs.
 Leans on     nothing; R_psi is known up to a constant, so episodes should be of one length
 Experiment   experiments/control/heron.py
 """
@@ -81,6 +82,8 @@ class LiveReward:
 
     def __call__(self, batch: Batch) -> Tensor:
         x = self.part.inputs(batch)
+        if self.samples < self.part.every:  # nothing is known yet
+            return torch.zeros(x.shape[:2])
         return self.reward(x.flatten(0, 1)).view(x.shape[:2])
 
     def reward(self, x: Tensor) -> Tensor:

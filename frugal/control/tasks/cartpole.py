@@ -22,6 +22,8 @@ class CartPole(CartPoleEnv):
 
     def __init__(self, render_mode: str | None = None, **ranges: tuple[float, float]):
         super().__init__(render_mode=render_mode)
+        if not ranges:
+            raise BadTask("CartPole of no range has no task; give one such as length=(0.5, 2.0), or take CartPole-v1")
         for name, value in ranges.items():
             if name not in CONSTANTS or not isinstance(value, tuple) or len(value) != 2 or not value[0] < value[1]:
                 raise BadTask(f"{name}={value!r}: give one of {', '.join(CONSTANTS)} a range such as (0.5, 2.0)")

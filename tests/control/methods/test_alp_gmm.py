@@ -51,7 +51,7 @@ def test_tasks_are_equally_far_whatever_their_units():
 def test_components_are_drawn_by_their_mean_progress():
     alp = teacher(low=(0.0,), high=(1.0,))
     mean = torch.tensor([[0.2, 3.0], [0.8, 1.0], [0.5, 0.0]]).double()
-    alp.mixture = torch.ones(3).double() / 3, mean, 1e-6 * torch.eye(2).double().expand(3, 2, 2)
+    alp.mixture = mean, 1e-6 * torch.eye(2).double().expand(3, 2, 2)
     rng = torch.Generator().manual_seed(0)
     drawn = torch.tensor([alp.draw(rng)[0] for _ in range(4000)])
     near = [(drawn - x).abs() < 0.05 for x in (0.2, 0.8)]
@@ -62,7 +62,7 @@ def test_components_are_drawn_by_their_mean_progress():
 def test_without_progress_all_components_are_equal():
     alp = teacher(low=(0.0,), high=(1.0,))
     mean = torch.tensor([[0.2, 0.0], [0.8, 0.0]]).double()
-    alp.mixture = torch.ones(2).double() / 2, mean, 1e-6 * torch.eye(2).double().expand(2, 2, 2)
+    alp.mixture = mean, 1e-6 * torch.eye(2).double().expand(2, 2, 2)
     rng = torch.Generator().manual_seed(0)
     low = sum(alp.draw(rng)[0] < 0.5 for _ in range(2000))
     assert low / 2000 == pytest.approx(0.5, abs=4 * (0.25 / 2000) ** 0.5)
@@ -70,7 +70,7 @@ def test_without_progress_all_components_are_equal():
 
 def test_the_share_of_even_tasks_is_left_to_the_environment():
     alp = teacher(random=0.2, low=(0.0,), high=(1.0,))
-    alp.mixture = torch.ones(1).double(), torch.tensor([[0.5, 1.0]]).double(), 1e-6 * torch.eye(2).double()[None]
+    alp.mixture = torch.tensor([[0.5, 1.0]]).double(), 1e-6 * torch.eye(2).double()[None]
     rng = torch.Generator().manual_seed(0)
     share = sum(alp.draw(rng) is None for _ in range(2000)) / 2000
     assert share == pytest.approx(0.2, abs=4 * (0.16 / 2000) ** 0.5)

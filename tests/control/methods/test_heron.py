@@ -87,6 +87,17 @@ def test_the_reward_ranks_as_the_tree_does_whatever_the_scales():
         torch.testing.assert_close(one.reward(x), other.reward(y), rtol=1e-3, atol=1e-3)
 
 
+def test_before_the_first_fit_every_reward_is_zero():
+    run, rng = Run(100), torch.Generator().manual_seed(0)
+    run.spaces = Spaces((3,), False, low=(-1.0,), high=(1.0,))
+    reward, new = FromRanking(("reward",), (1.0,), every=3).begin(run), steps(2, rng)
+    rows = SimpleNamespace(obs=new.obs[:, None], reward=new.reward[:, None], columns={})
+    reward.observe(new)
+    assert reward(rows).tolist() == [[0.0], [0.0]]
+    reward.observe(new)
+    assert reward(rows).all()
+
+
 def test_one_factor_gives_its_own_order_and_a_minus_the_opposite():
     new = steps(200, torch.Generator().manual_seed(1))
     for sign, factors in ((1, ("far",)), (-1, ("-far",))):

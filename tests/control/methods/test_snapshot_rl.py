@@ -116,7 +116,8 @@ def test_bad_teachers_and_environments_are_refused(tmp_path):
     with pytest.raises(BadTask, match=r"trained on CartPole-v1, whose spaces are others than those of Pendulum-v1"):
         launch(small("sac") + other, "Pendulum-v1", 40)
     with pytest.raises(BadRun, match="holds no policy"):
-        launch(small("sac") + "+snapshot-rl(teacher='nowhere')", "Pendulum-v1", 40)
+        launch(small("sac") + "+snapshot-rl(teacher='nowhere')", "Pendulum-v1", 40, out=tmp_path / "b")
+    assert not (tmp_path / "b" / "run.json").exists(), "the folder is free for the next try"
     with pytest.raises(BadTask, match="cannot save its state"):
         launch(small("dqn") + "+snapshot-rl", lambda: Counter(length=5), 40)
     with pytest.raises(BadTask, match="steps them by itself"):

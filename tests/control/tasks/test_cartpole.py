@@ -52,6 +52,11 @@ def test_an_episode_can_begin_in_a_saved_state():
     assert torch.equal(env.step(torch.ones(1, 1)).next, after)
 
 
+def test_no_range_is_no_task():
+    with pytest.raises(BadTask, match="no range"):
+        find_environment("frugal/CartPole-v0")()
+
+
 @pytest.mark.parametrize("inside", ("lenght=(0.5, 1.0)", "length=0.5", "length=(1.0, 0.5)", "tau=(0.01, 0.02)"))
 def test_a_wrong_range_says_which_are_right(inside):
     with pytest.raises(BadTask, match="give one of gravity, masscart, masspole, length, force_mag a range"):
