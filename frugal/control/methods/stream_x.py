@@ -15,8 +15,8 @@ Source       Streaming Deep Reinforcement Learning Finally Works, Elsayed, Vasan
 Ours         a unit keeps at least one incoming weight (the released code keeps floor(inputs / 10), so that a first
              layer of fewer than ten inputs begins with none); an episode that is cut off still bootstraps, there it
              does not, and drops u before an episode's last reward instead of after it; an observation is normalised by
-             what was seen before it; the spread of a Gaussian policy is the base's, which does not depend on the state; no time is
-             added to observations; widths are the base's (the paper: `hidden=(128, 128)`)
+             what was seen before it; the spread of a Gaussian policy is the base's, which does not depend on the
+             state; no time is added to observations; widths are the base's (the paper: `hidden=(128, 128)`)
 Leans on     nothing
 Experiment   experiments/control/stream_x.py
 """
