@@ -14,5 +14,5 @@ EXPERIMENT = Experiment(
     task="pairs",
     samples=4096,
     expected="passes SFT, DPO, IPO and SPIN on the evaluation harness and MT-Bench (Phi-2, Mistral-7B)",
-    search={"lr": (5e-4, 2e-3), "prompts": (4, 16, 64)},
+    search={"lr": (2.5e-4, 5e-4, 1e-3), "prompts": (64, 256)},
 )

@@ -24,4 +24,5 @@ EXPERIMENT = Experiment(
     search={"lr": (1e-4, 4e-4, 1.6e-3)},
     rests_on="final",
     metric="reward",
+    options={"evaluations": 20},
 )

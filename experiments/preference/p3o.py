@@ -8,7 +8,7 @@ from frugal.evidence.experiment import Experiment
 RLHF = "rlhf(reward='experiments/preference/_rewards.py:shifted', prompts={})"
 
 EXPERIMENT = Experiment(
-    question="Does the difference of two rewards save samples where the reward of one says mostly which prompt it was?",
+    question="Does the difference of two rewards end better where the reward of one says mostly which prompt it was?",
     arms=(
         RLHF.format(128),
         RLHF.format(64) + "+p3o",
@@ -21,4 +21,5 @@ EXPERIMENT = Experiment(
     search={"lr": (2e-4, 4e-4, 8e-4)},
     rests_on="final",
     metric="reward",
+    options={"evaluations": 20},
 )

@@ -10,9 +10,10 @@ EXPERIMENT = Experiment(
     question="Does imitating what was preferred keep the true reward that DPO loses with more labels?",
     arms=("dpo", "dpo+reg-po(weight=5e-3)", "dpo+reg-po(weight=5e-4)"),
     task="rm-lab",
-    samples=4096,
+    samples=8192,
     expected="beats DPO and SFT on MT-Bench and AlpacaEval 2.0; the preferred log-probability does not fall (Zephyr)",
     search={"lr": (2e-4, 4e-4, 8e-4)},
     rests_on="final",
     metric="reward",
+    options={"evaluations": 20, "eval_k": 2},
 )

@@ -15,4 +15,5 @@ EXPERIMENT = Experiment(
     search={"lr": (2e-4, 4e-4, 8e-4)},
     rests_on="final",
     metric="reward",
+    options={"evaluations": 20},
 )

@@ -19,4 +19,5 @@ EXPERIMENT = Experiment(
     search={"lr": (2e-4, 4e-4, 8e-4)},
     rests_on="area",
     metric="reward",
+    options={"evaluations": 20},
 )

@@ -23,7 +23,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +64,12 @@ class Ledger(Spent):
     rejected_groups: int = 0
     flat_groups: int = 0  # groups without spread, which teach nothing
     evaluation: Spent = field(default_factory=Spent)
+
+    def add(self, inner: Ledger) -> None:
+        """What a run within this one has spent, but for its samples, which are not of this run's budget."""
+        for column in fields(self):
+            if column.name not in ("samples", "evaluation"):
+                setattr(self, column.name, getattr(self, column.name) + getattr(inner, column.name))
 
 
 class Stopped(Exception):

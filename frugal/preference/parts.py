@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from frugal.language.rows import Ask, Rows
     from frugal.language.tasks.task import Problem, Task
 
-    from .oracles import Asking
     from .pairs import Memory, Pairs
     from .reward import RewardNet
 
@@ -143,7 +142,7 @@ def drawn_by(view: str, asks: Sequence[Ask], sampler: Sampler, rng: torch.Genera
 class EachPair:
     """One label for every two responses of a prompt, in the order in which they were drawn."""
 
-    def __call__(self, rows: Rows, ask: Asking) -> Pairs:
+    def __call__(self, rows: Rows, ask: Callable[[Rows, Tensor, Tensor], Tensor]) -> Pairs:
         from .pairs import Pairs
 
         same = rows.group[:, None] == rows.group[None, :]

@@ -121,8 +121,7 @@ class Fitted:
         inner = Run(self.chosen.labels, run.seed)
         recipe = reward_model(epochs=self.chosen.epochs, **settings)
         train(recipe, run.task, self.net, inner, Silent(self.net.context))
-        for column in ("labels", "gradient_steps", "seconds"):
-            setattr(run.ledger, column, getattr(run.ledger, column) + getattr(inner.ledger, column))
+        run.ledger.add(inner.ledger)
         self.net.model.requires_grad_(False)
         self.fitted = True
 

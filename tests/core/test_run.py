@@ -72,6 +72,12 @@ def test_evaluation_is_charged_in_a_column_of_its_own():
     assert ledger.samples == 0 and Ledger().evaluation.samples == 0 and not isinstance(ledger.evaluation, Ledger)
 
 
+def test_a_run_within_costs_all_but_its_samples():
+    ledger = Ledger(samples=5, labels=1)
+    ledger.add(Ledger(samples=8, labels=3, identical_pairs=2, seconds=0.5, evaluation=Spent(tokens=5)))
+    assert ledger == Ledger(samples=5, labels=4, identical_pairs=2, seconds=0.5)
+
+
 def numbers(run, *name):
     return tuple(torch.rand(8, generator=run.rng(*name)).tolist())
 

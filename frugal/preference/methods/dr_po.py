@@ -59,6 +59,7 @@ class FromPrefixes:
         chosen, u = torch.rand(2, len(asks), generator=rng)
         most = rows.length - 1
         l = torch.where(chosen < self.share, (1 + (u * most).long()).minimum(most), 0)
+        sampler.spent.demonstrations += int((l > 0).sum())
         kept = torch.arange(rows.tokens.shape[1]) < l[:, None]
         blank = rows.put(
             tokens=rows.tokens.where(kept, 0),

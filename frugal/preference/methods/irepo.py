@@ -45,7 +45,7 @@ class Votes:
             said = torch.stack([ask(rows, a[:n], b[:n]) for _ in range(self.votes)]).mean(0)
             return torch.cat([said, torch.full((len(a) - len(said),), float("nan"))])
 
-        return EachPair()(rows, all_votes)  # type: ignore[arg-type]
+        return EachPair()(rows, all_votes)
 
 
 @dataclass(frozen=True)

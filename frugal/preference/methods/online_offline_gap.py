@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 from frugal.core.errors import BadRecipe, RunFailed
 from frugal.core.recipe import Patch, patch
 from frugal.lazy import torch
-from frugal.preference.parts import FromPolicy, Learned
+from frugal.preference.parts import EachPair, FromPolicy, Learned
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -68,12 +68,20 @@ class LiveProxy:
         self.state_dict, self.load_state_dict = fitted.state_dict, fitted.load_state_dict
 
     def __call__(self, rows: Rows, ask: Asking) -> Pairs:
-        from frugal.preference.pairs import Pairs
-
         R = self.fitted(rows.put(score=torch.full_like(rows.score, torch.nan))).score
-        a, b = (rows.group[:, None] == rows.group[None, :]).triu(1).nonzero(as_tuple=True)
-        y = torch.where(R[a] == R[b], torch.nan, (R[a] > R[b]).float())
-        return Pairs(rows, a, b, ask.charge(y))
+
+        def larger(rows: Rows, a: Tensor, b: Tensor) -> Tensor:
+            return ask.charge(torch.where(R[a] == R[b], torch.nan, (R[a] > R[b]).float()))
+
+        return EachPair()(rows, larger)
+
+
+@dataclass(frozen=True)
+class AsRecorded:
+    """Who won when the pair was met, which was charged as a label then."""
+
+    def __call__(self, rows: Rows, ask: Asking) -> Pairs:
+        return EachPair()(rows, lambda rows, a, b: ask.charge((rows.score[a] > rows.score[b]).float()))
 
 
 @dataclass(frozen=True)
@@ -126,8 +134,7 @@ class Recorded:
         run, net = self.run, self.run.net.copy()
         inner = Run(run.left(), run.seed)
         train(online(run.recipe) + recording(self.memory), run.task, net, inner, Silent(limit))
-        for column in ("tokens", "labels", "completions", "gradient_steps", "seconds"):
-            setattr(run.ledger, column, getattr(run.ledger, column) + getattr(inner.ledger, column))
+        run.ledger.add(inner.ledger)
 
     def state_dict(self) -> dict[str, Any]:
         return {"order": self.order, **self.memory.state_dict()}
@@ -181,7 +188,7 @@ def online_offline_gap(labels: int = 1024, shuffled: bool = False, last: float =
     return Patch(
         fill={
             **({"credit.label": Proxy(labels)} if labels and not shuffled else {}),
-            **({"act.answers": Shuffled(last)} if shuffled else {}),
+            **({"act.answers": Shuffled(last), "credit.label": AsRecorded()} if shuffled else {}),
             **({"learn.loss": Cloning()} if clone else {}),
         },
         leans_on={

@@ -1,9 +1,12 @@
 """pairs: a bandit of a few responses to a prompt, in which everything is known exactly.
 
-The prompt is two digits, ``07=``, a response one letter, so that the policy is a table of probabilities: what a method
-should come to is a closed form or a small linear program. The hidden reward r of every response is drawn once. Labels
-follow P = (1 - c) sigmoid(r_a - r_b) + c C_ab with c = `cyclic` percent, where the responses stand in a circle and C is
-a sigmoid of the sine of the angle between two of them: no reward explains that part, and only a mixture is not beaten.
+The prompt is two digits, ``07=``, a response one letter, so that the policy is known as a table of probabilities: what
+a method should come to is a closed form or a small linear program. The policy itself is a small transformer, which has
+to learn to tell the prompts apart; rounds of a few pairs teach it one response for all of them.
+
+The hidden reward r of every response is drawn once. Labels follow P = (1 - c) sigmoid(r_a - r_b) + c C_ab with
+c = `cyclic` percent, where the responses stand in a circle and C is a sigmoid of the sine of the angle between two of
+them: no reward explains that part, and only a mixture is not beaten.
 """
 
 from __future__ import annotations
@@ -53,9 +56,13 @@ class ResponsePairs:
     max_tokens = 1
 
     def __post_init__(self) -> None:
-        for option, most in (("prompts", 100), ("cyclic", 100), ("flips", 49)):
-            if not (option == "prompts") <= getattr(self, option) <= most:
-                raise BadTask(f"pairs({option}={getattr(self, option)}): give at most {most}")
+        for option, least, most in (("prompts", 1, 100), ("cyclic", 0, 100), ("flips", 0, 49)):
+            if not least <= getattr(self, option) <= most:
+                raise BadTask(f"pairs({option}={getattr(self, option)}): give {least} to {most}")
+        if self.test < self.prompts:
+            raise BadTask(
+                f"pairs(prompts={self.prompts}, test={self.test}): every prompt is measured; give more of test"
+            )
 
     def problems(self, split: Split) -> Sequence[Problem]:
         """The pool of a split."""

@@ -102,6 +102,7 @@ def test_evaluation_begins_at_the_prompt_and_the_reward_model_reads_all():
     run = frugal.run("rlhf(labels=32, prompts=16)+dr-po", "rm-lab", **options)
     lines = [line for line in run.curve if line["kind"] == "evaluation"]
     assert lines[0]["win"] == 0.5 and run.ledger.labels == 32
+    assert run.ledger.demonstrations == run.ledger.samples == 32, "every response begins within one"
 
 
 def test_what_it_refuses():

@@ -75,6 +75,7 @@ def test_the_shuffled_pairs_are_those_of_the_online_run_in_another_order():
     assert as_set(before, run.net) == as_set(plain, run.net), "the online run is the one that it would be by itself"
     n = sum(map(len, before))
     assert 8 <= n <= 16 == run.ledger.samples == sum(map(len, after)), "as many as the budget asks for"
+    assert run.ledger.labels == n, "each is asked for once"
     assert set(as_set(after, run.net)) == set(as_set(before, run.net))
     assert not torch.equal(torch.cat([m.y for m in after])[:n], torch.cat([m.y for m in before]))
     assert all(m.rows.drawn.all() for m in before) and not any(m.rows.drawn.any() for m in after)

@@ -159,7 +159,9 @@ def test_the_figures_of_pairs_are_those_of_the_tables():
     assert at_nash["exploitability"] == pytest.approx(0, abs=1e-9) and at_nash["win_nash"] == pytest.approx(0.5)
 
 
-@pytest.mark.parametrize("text", ["pairs(flips=50)", "pairs(prompts=0)", "pairs(cyclic=101)", "rm-lab(flips=-1)"])
+@pytest.mark.parametrize(
+    "text", ["pairs(flips=50)", "pairs(prompts=0)", "pairs(prompts=9, test=8)", "pairs(cyclic=101)", "rm-lab(flips=-1)"]
+)
 def test_options_out_of_range(text):
     with pytest.raises(BadTask, match="give"):
         find_task(text)
