@@ -15,7 +15,7 @@ Result = Mapping[str, Any]
 COMBINATIONS = "combinations"  # a file beside the results, of `frugal combine`
 
 OF_A_RESULT = {"arms": list, "grid": list, "statistics": dict, "versions": dict}
-OF_A_MATRIX = {"task": str, "base": str, "alone": dict, "pairs": list}
+OF_A_MATRIX = {"task": str, "command": str, "base": str, "alone": dict, "pairs": list}
 OF_AN_ARM = {"recipe": str, "curves": list, "final": list, "ledger": dict, "patches": dict}
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import math
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
@@ -59,6 +60,8 @@ def combine(
             task, arms, samples=samples, seeds=seeds, out=place, processes=processes, ray=ray, watch=watch, **options
         )
         found.append(matrix(summary, alone, pairs))
+        asked = [base, *patches, "--on", task, "--samples", str(samples), "--seeds", str(seeds)]
+        found[-1]["command"] = shlex.join(["frugal", "combine", *asked])
         if found[-1]["target"] is not None:
             draw(found[-1], place / "combinations.png")
     write(out / "combinations.json", json.dumps(found, indent=1))

@@ -71,6 +71,7 @@ MATRIX = {
     "metric": "held-out greedy accuracy",
     "fraction": 0.95,
     "target": 0.69,
+    "command": "frugal combine 'grpo(prompts=4)' ead capo --on modchain",
     "alone": {
         "ead": {"ratio": 1.5, "interval": [1.1, 2.0]},
         "capo": {"ratio": 0.8, "interval": [0.5, 1.3]},
@@ -90,6 +91,7 @@ def write(folder: Path, results: dict[str, Any] = ALL) -> Path:
     for slug, found in results.items():
         (folder / "language" / f"{slug}.json").write_text(json.dumps(found))
     if results:
-        matrices = [MATRIX, {"task": "countdown", "base": "grpo", "target": None, "alone": {}, "pairs": []}]
+        none = {"task": "countdown", "base": "grpo", "target": None, "alone": {}, "pairs": [], "command": "frugal"}
+        matrices = [MATRIX, none]
         (folder / "language" / "combinations.json").write_text(json.dumps(matrices))
     return folder

@@ -154,6 +154,7 @@ def test_which_gains_add_up(site, pages):
         "ead 1.5× [1.1, 2]",
         "2.4× 1.2× expected; compound",
         "clash",
+        "frugal combine 'grpo(prompts=4)' ead capo --on modchain",
         "countdown",
         "The base does not rise here",
     ):

@@ -89,6 +89,8 @@ def test_a_matrix_from_runs(tmp_path):
     options = {"samples": 16, "seeds": 2, "processes": 2, "evaluations": 2, "eval_problems": 4}
     [found] = combine("grpo(prompts=2, group=4)", ["ead", "capo"], ["modchain"], out=tmp_path, **options)
     assert json.loads((tmp_path / "combinations.json").read_text()) == [found]
+    told = "frugal combine 'grpo(prompts=2, group=4)' ead capo --on modchain --samples 16 --seeds 2"
+    assert found["command"] == told
     runs = {path.parent.parent.name for path in tmp_path.rglob("curve.jsonl")}
     assert len(runs) == 4 and any("+capo+ead" in name or "+ead+capo" in name for name in runs)
 
