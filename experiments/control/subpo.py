@@ -14,7 +14,7 @@ EXPERIMENT = Experiment(
     task="frugal/Coverage-v0",
     samples=160_000,
     expected="beats additive-reward baselines on path planning, item collection, experiment design and coverage",
-    search={"lr": (1e-3, 3e-3, 1e-2)},
+    search={"lr": (3e-4, 1e-3, 3e-3, 1e-2, 3e-2)},
     rests_on="final",
     options={"eval_episodes": 1},  # nothing is random but the policy
 )

@@ -10,14 +10,15 @@ from frugal.evidence.experiment import Experiment
 EXPERIMENT = Experiment(
     question="Does moving away from the start policy's responses save labels?",
     arms=(
-        "online-dpo+xpo(alpha=0.0, all_rounds=False)",
-        "online-dpo+xpo(alpha=5e-3, all_rounds=False)",
-        "online-dpo+xpo(alpha=5e-4, all_rounds=False)",
-        "online-dpo",
+        "online-dpo(prompts=16)+xpo(alpha=0.0, all_rounds=False)",
+        "online-dpo(prompts=16)+xpo(alpha=5e-3, all_rounds=False)",
+        "online-dpo(prompts=16)+xpo(alpha=5e-4, all_rounds=False)",
+        "online-dpo(prompts=16)",
     ),
     task="rm-lab",
-    samples=4096,
+    samples=2048,
     expected="reaches or passes iterative DPO with fewer preference prompts (Llama-3-8B, called preliminary)",
     search={"lr": (2e-4, 4e-4, 8e-4)},
     metric="reward",
+    options={"eval_k": 2},
 )
