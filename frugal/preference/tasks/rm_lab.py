@@ -37,15 +37,11 @@ class RMLab:
     name = "rm-lab"
     model = "tiny-rm-lab"
     alphabet = LETTERS + "="
+    max_tokens = LONGEST + 1  # its end, too
 
     def __post_init__(self) -> None:
         if not 0 <= self.flips < 50:
             raise BadTask(f"rm-lab(flips={self.flips}): give a share in percent from 0 to 49")
-
-    @property
-    def max_tokens(self) -> int:
-        """Length of the longest response and its end, in characters."""
-        return LONGEST + 1
 
     def problems(self, split: Split) -> Sequence[Problem]:
         """The pool of a split; no prompt is in both."""
