@@ -64,14 +64,14 @@ def test_a_result_holds_all_that_made_it(root):
     assert len(result["grid"]) == 3 and [len(arm["curves"]) for arm in result["arms"]] == [3, 3]
     assert all(set(arm["last"]) == {"greedy", "length", "sampled", "sampled_length"} for arm in result["arms"])
     assert all(f"grpo(prompts=2, group=4, lr={lr})" in result["tuning"] for lr in (0.0001, 0.01))
-    assert "8 runs" in result["tuning"]
-    runs = stamps(root)
-    assert len(runs) == 2 * (2 * 2 + 3) and {p.parent.name for p in runs} == {f"seed-{s}" for s in (1, 2, 3, 100, 101)}
+    assert "16 runs" in result["tuning"]
+    runs, seeds = stamps(root), (1, 2, 3, 100, 101, 102, 103)
+    assert len(runs) == 2 * (2 * 4 + 3) and {p.parent.name for p in runs} == {f"seed-{s}" for s in seeds}
 
     (root / "experiments/language/capo.py").write_text(SMALL.replace("ead", "capo"))
     prove("capo", processes=2, root=root)
     assert runs.items() <= stamps(root).items(), "a run is made again"
-    assert len(stamps(root)) == len(runs) + 2 * 2 + 3, "the baseline is run for each"
+    assert len(stamps(root)) == len(runs) + 2 * 4 + 3, "the baseline is run for each"
 
 
 def stamps(root):
@@ -115,7 +115,7 @@ def test_arms_can_be_tuned_by_another_metric_than_the_verdicts(tuned_by, chosen,
 
     def run(jobs):
         for job in jobs:
-            job.out.mkdir(parents=True)
+            job.out.mkdir(parents=True, exist_ok=True)
             end = (1.0, 9.0) if "lr=0.0001" in job.recipe else (0.0, 2.0)
             values = [(0, 0.5, 9.0), (10, *end)]
             lines = [{"kind": "evaluation", "samples": n, "sampled": s, "length": l} for n, s, l in values]
@@ -125,12 +125,33 @@ def test_arms_can_be_tuned_by_another_metric_than_the_verdicts(tuned_by, chosen,
     assert arms == [str(recipe(f"grpo(lr={chosen})"))] and f"curve of held-out {tuned_by or 'length'} over" in words
 
 
+def test_the_best_two_values_are_tried_with_two_more_seeds(tmp_path):
+    """One rate is lucky with two seeds and unlucky with the others; the worst is not asked again."""
+    ends = {"1e-05": [0.1] * 4, "0.0001": [0.8, 0.8, 0.8, 0.8], "0.001": [0.9, 0.9, 0.1, 0.1]}
+    ran = []
+
+    def run(jobs):
+        for job in jobs:
+            if job.out.exists():
+                continue
+            ran.append(job.seed)
+            job.out.mkdir(parents=True, exist_ok=True)
+            (end,) = (y[job.seed - 100] for lr, y in ends.items() if f"lr={lr})" in job.recipe)
+            lines = [{"kind": "evaluation", "samples": n, "greedy": y} for n, y in ((0, 0.0), (10, end))]
+            (job.out / "curve.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+    asked = Experiment("?", ("grpo",), "modchain", 10, "", {"lr": (1e-5, 1e-4, 1e-3)}, options={"evaluations": 1})
+    arms, words = experiment.tune(asked, 10, tmp_path, run)
+    assert arms == ["grpo(lr=0.0001)"] and sorted(ran) == [100] * 3 + [101] * 3 + [102] * 2 + [103] * 2
+    assert "10 runs: grpo(lr=1e-05): 0.050; grpo(lr=0.0001): 0.400; grpo(lr=0.001): 0.250" in words
+
+
 def test_arms_are_tuned_by_the_metric_that_the_task_can_measure(tmp_path):
     """dpo on pairs that nobody else compares has no win rate, only an accuracy."""
 
     def run(jobs):
         for job in jobs:
-            job.out.mkdir(parents=True)
+            job.out.mkdir(parents=True, exist_ok=True)
             end = 0.9 if "lr=0.0001" in job.recipe else 0.6
             lines = [{"kind": "evaluation", "samples": n, "accuracy": y} for n, y in ((0, 0.5), (10, end))]
             (job.out / "curve.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
