@@ -1,7 +1,4 @@
-"""A pendulum that is paid only while it stands upright, where one episode in seven begins and none stays by itself.
-
-A trial of TD3 alone (seed 100) began to rise after 4000 samples.
-"""
+"""A pendulum that is paid only while it stands upright, where one episode in seven begins and none stays by itself."""
 
 from frugal.evidence.experiment import Experiment
 

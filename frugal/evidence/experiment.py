@@ -167,7 +167,7 @@ def tune(
         f"{text} has {name} at an end of the search"
         for text in chosen
         for name, values in experiment.search.items()
-        if len(values) > 2 and any(f"{name}={value}" in text for value in (min(values), max(values)))
+        if len(values) > 2 and _base_args(text, experiment.task).get(name) in (min(values), max(values))
     ]
     searched = ", ".join(f"{name} from {values}" for name, values in experiment.search.items())
     return chosen, (
@@ -192,6 +192,12 @@ def _with(arm: str, settings: Mapping[str, Any], task: Any = None) -> str:
     return str(reduce(add, whole.patches, made(**args)))
 
 
+def _base_args(text: str, task: Any) -> Mapping[str, Any]:
+    """The arguments of a recipe's base; of the first, where there are stages."""
+    whole = recipe_or_stages(text, task)
+    return dict((whole.stages[0].recipe if isinstance(whole, Stages) else whole).base.args)
+
+
 def size(parameters: int) -> str:
     """0.7M, or 4.6k of a small controller."""
     return f"{parameters / 1e6:.1f}M" if parameters >= 1e5 else f"{parameters / 1e3:.1f}k"
@@ -202,7 +208,8 @@ def allowed(base: Mapping[str, Any], experiment: Experiment) -> float:
     if not experiment.margin:
         return 0.0
     start = sum(curve[0] for curve in base["curves"]) / len(base["curves"])
-    return experiment.margin * abs(float(base[f"{experiment.rests_on}_mean"]) - start)
+    gain = float(base[f"{experiment.rests_on}_mean"]) - start
+    return experiment.margin * max(gain if experiment.larger_is_better else -gain, 0.0)
 
 
 def word(figures: Mapping[str, Any], rests_on: str, loss: float = 0.0) -> str:

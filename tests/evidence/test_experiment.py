@@ -162,6 +162,8 @@ def test_arms_are_tuned_by_the_metric_that_the_task_can_measure(tmp_path):
     assert "at an end of the search" not in words, "of two values each is one"
     _, words = experiment.tune(replace(asked, search={"lr": (1e-4, 1e-3, 1e-2)}), 10, tmp_path / "three", run)
     assert words.endswith("dpo(lr=0.0001) has lr at an end of the search")
+    _, words = experiment.tune(replace(asked, search={"lr": (1e-5, 1e-4, 1e-2)}), 10, tmp_path / "inside", run)
+    assert "at an end of the search" not in words
 
 
 def test_the_verdict_rests_on_what_was_named():
@@ -178,6 +180,9 @@ def test_what_is_asked_to_be_as_good_may_lose_a_share_of_the_baselines_gain():
     loss = allowed({"area_mean": 500.0, "curves": [[-110.0, 900.0], [-90.0, 900.0]]}, asked)
     assert loss == pytest.approx(60.0), "a tenth of the way from -100 to 500"
     assert allowed({"area_mean": 500.0, "curves": [[-110.0]]}, replace(asked, margin=0.0)) == 0.0
+    assert allowed({"area_mean": -500.0, "curves": [[-100.0]]}, asked) == 0.0, "a baseline that gains nothing"
+    smaller = replace(asked, larger_is_better=False)
+    assert allowed({"area_mean": 40.0, "curves": [[100.0]]}, smaller) == pytest.approx(6.0)
 
     def said(low, high, p, loss):
         return word({"area_difference_interval": [low, high], "area_p": p}, "area", loss)

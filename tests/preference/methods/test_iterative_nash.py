@@ -5,7 +5,10 @@ import torch
 
 from frugal import maths
 from frugal.core.errors import BadRecipe, Clash
+from frugal.evidence.experiment import load
 from frugal.preference import dpo, iterative_nash, online_dpo
+from frugal.preference.tasks.find import find_task
+from frugal.preference.tasks.pairs import RESPONSES
 from tests.language.rows import rows
 from tests.language.tinyrun import assert_gradient, each_by_hand, exact, gradients, policy, reference_is
 from tests.preference.tables import minimum, policy_of, world
@@ -35,6 +38,32 @@ def test_it_stays_at_the_nash_policy_of_the_game_with_a_divergence(eta):
     found = minimum(online_dpo() + iterative_nash(eta=eta, tau=0.3), ref, pi, P)
     torch.testing.assert_close(found, pi, atol=1e-7, rtol=0)
     assert (pi - ref).abs().max() > 0.05
+
+
+def test_no_reward_explains_the_experiments_game():
+    """The exploitabilities in its docstring: the start, policies of the best Bradley-Terry reward, the Nash policy."""
+    asked = load("iterative-nash")
+    _, P = find_task(asked.task).matrices(tuple(RESPONSES))
+    ref = torch.full(P.shape[:2], 1 / len(RESPONSES), dtype=torch.float64)
+    R = torch.zeros_like(ref, requires_grad=True)
+    optimiser = torch.optim.LBFGS([R], max_iter=500)
+
+    def loss():
+        optimiser.zero_grad()
+        unlikely = -(P * torch.nn.functional.logsigmoid(R[:, :, None] - R[:, None, :])).sum() + 1e-6 * R.square().sum()
+        unlikely.backward()
+        return unlikely
+
+    optimiser.step(loss)
+    tilted = [(R.detach() / beta).softmax(1) for beta in (0.01, 0.1, 0.2, 0.3, 0.4, 0.5, 0.7, 1.0)]
+    least = min(float(maths.exploitability(policy, P).mean()) for policy in tilted)
+    pi = ref
+    for _ in range(4000):  # steps of size 0.1 towards ref exp(P(. beats pi) / 0.03)
+        answer = torch.einsum("nvw,nw->nv", P, pi)
+        pi = (0.003 * ref.log() + 0.997 * pi.log() + 0.1 * answer).softmax(1)
+    assert float(maths.exploitability(ref, P).mean()) == pytest.approx(0.13, abs=0.005)
+    assert least == pytest.approx(0.09, abs=0.005)
+    assert float(maths.exploitability(pi, P).mean()) == pytest.approx(0.025, abs=0.0005)
 
 
 def test_at_tau_equal_to_eta_the_reference_is_the_start_alone():
