@@ -10,10 +10,13 @@ from itertools import chain
 import torch
 from torch import Tensor
 
+from frugal.core.errors import BadTask
 from frugal.core.run import Run
 
 from .env import Environments
 from .net import Net
+
+LONGEST = 100_000  # steps of an episode, before it is taken for one without end
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,7 @@ def play(env: Environments, act: Callable[[Tensor], Tensor], episodes: int) -> t
     """Returns and lengths [episodes] of the same episodes at every call.
 
     Each environment is given its share of them beforehand: were the first to end counted, short ones would be too many.
+    Raises `BadTask` if one does not end.
     """
     share = torch.tensor([len(range(row, episodes, env.n)) for row in range(env.n)])
     env.start_over()
@@ -65,6 +69,11 @@ def play(env: Environments, act: Callable[[Tensor], Tensor], episodes: int) -> t
     while (left := share > torch.tensor([len(own) for own in returns])).any():
         step = env.step(act(env.obs), None if env.vector else left)
         over = step.ended & step.valid
+        if env.length.max() >= LONGEST:
+            raise BadTask(
+                f"{env.name}: an episode of the evaluation has not ended after {LONGEST} steps; give the environment a "
+                "limit: Name-v0(max_episode_steps=1000), or gymnasium.wrappers.TimeLimit around your own"
+            )
         for row in (over & left).nonzero()[:, 0].tolist():
             returns[row].append(float(step.ret[row]))
             lengths[row].append(int(step.length[row]))

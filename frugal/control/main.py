@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from frugal.core import parallel
+from frugal.core import machine, parallel
 from frugal.core.errors import BadRecipe, BadRun, BadTask
 from frugal.core.recipe import Recipe
 from frugal.core.run import Run, read_asked
@@ -46,8 +46,7 @@ def run(
         raise BadRun("a controller's run is one process; start it without a launcher, or compare with --processes N")
     if isinstance(recipe, Stages):
         raise BadRecipe(f"{recipe}: runs of the control domain have one stage")
-    if options.threads:
-        torch.set_num_threads(options.threads)
+    machine.prepare(options.threads)
     record = Run(samples, seed, out, reporter=reporter)
     record.domain, name = recipe.domain, task_name(task)
     make = find_environment(task)

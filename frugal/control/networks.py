@@ -65,26 +65,14 @@ def mlp(weights: Weights, name: str, x: Tensor, layers: int, activation: str = "
 
 
 def ensemble_weights(name: str, members: int, sizes: Sequence[int], rng: torch.Generator) -> dict[str, Tensor]:
-    """Of perceptrons that see the same input: the first layer of all in one matrix, the others one by one."""
+    """Of perceptrons `name`.0, `name`.1, ... that see the same input."""
     each = [mlp_weights(f"{name}.{k}", sizes, rng) for k in range(members)]
-    first = {
-        f"{name}.{what}": torch.cat([weights.pop(f"{name}.{k}.0.{what}") for k, weights in enumerate(each)])
-        for what in ("weight", "bias")
-    }
-    return {key: value for weights in [first, *each] for key, value in weights.items()}
+    return {key: value for weights in each for key, value in weights.items()}
 
 
 def ensemble(weights: Weights, name: str, members: int, x: Tensor, layers: int) -> Tensor:
     """The outputs [K,B] of `members` perceptrons with one output on x [B,D]."""
-    first = F.linear(x, weights[f"{name}.weight"], weights[f"{name}.bias"]).relu_()
-    out = []
-    for k, h in enumerate(first.chunk(members, 1)):
-        for i in range(1, layers):
-            h = F.linear(h, weights[f"{name}.{k}.{i}.weight"], weights[f"{name}.{k}.{i}.bias"])
-            if i < layers - 1:
-                h = h.relu_()
-        out.append(h[:, 0])
-    return torch.stack(out)
+    return torch.stack([mlp(weights, f"{name}.{k}", x, layers)[:, 0] for k in range(members)])
 
 
 def convolutions(name: str, shape: Sequence[int], features: int, rng: torch.Generator) -> dict[str, Tensor]:

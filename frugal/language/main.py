@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import dataclasses
 import platform
 from collections.abc import Callable
@@ -13,7 +12,7 @@ from typing import Any
 import torch
 from transformers.utils.logging import disable_progress_bar
 
-from frugal.core import parallel
+from frugal.core import machine, parallel
 from frugal.core.errors import BadTask
 from frugal.core.recipe import Recipe
 from frugal.core.run import Run
@@ -27,8 +26,6 @@ from .options import Options
 from .policy import Policy
 from .tasks.find import find_task
 from .tasks.task import Task
-
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
 
 
 @dataclass(frozen=True)
@@ -55,10 +52,8 @@ def run(
     kit: Kit = Kit(),
 ) -> Run:
     """Train from scratch, or (`again`) from the newest checkpoint in `out`. Returns the run with its curve."""
-    keep_freed_memory()
+    machine.prepare(options.threads)
     parallel.begin()
-    if options.threads:
-        torch.set_num_threads(options.threads)
     record = Run(samples, seed, out, reporter=reporter)
     record.domain = host(recipe, task)
     final = kit.find(task, options) if isinstance(task, str) else task
@@ -94,14 +89,6 @@ def run(
         disable_progress_bar()
         record.save_model(lambda folder: (record.net.model.save_pretrained(folder), tokenizer.save_pretrained(folder)))
     return record
-
-
-def keep_freed_memory() -> None:
-    """Have glibc reuse large blocks instead of giving them back: each return costs a page fault for every 4 KiB."""
-    libc = ctypes.CDLL(None)
-    if hasattr(libc, "mallopt"):
-        libc.mallopt(M_MMAP_THRESHOLD, 2**30)
-        libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
 
 def _task_of(stage: Stage, final: Task, kit: Kit) -> Task:

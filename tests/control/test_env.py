@@ -10,6 +10,7 @@ from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Sp
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 import frugal
+from frugal.control import evaluate
 from frugal.control.env import Environments
 from frugal.control.find import find_environment
 from frugal.core.errors import BadTask, MissingExtra, RunFailed, UnknownName
@@ -273,6 +274,13 @@ def test_what_breaks_is_one_message(how, words):
     with pytest.raises(RunFailed, match=words) as error:
         env.step(act(env))
     assert "mine" in str(error.value) and "the step is not recorded; go on" in str(error.value)
+
+
+def test_an_episode_without_end_does_not_hang_its_evaluation(monkeypatch, tmp_path):
+    monkeypatch.setattr(evaluate, "LONGEST", 50)
+    with pytest.raises(BadTask, match=r"has not ended after 50 steps.*max_episode_steps"):
+        frugal.run("control.ppo(steps=8)", lambda: Counter(length=10**9), samples=8, out=tmp_path)
+    assert not (tmp_path / "run.json").exists()
 
 
 @pytest.mark.parametrize(

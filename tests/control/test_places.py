@@ -157,7 +157,7 @@ class Rising(Live):
     def learn(self, batch):
         weights_ = self.run.net.weights
         x = torch.cat([batch.state, batch.action], 1)
-        first = torch.relu(x @ weights_["critic.weight"].T + weights_["critic.bias"])
+        first = torch.relu(x @ weights_["critic.0.0.weight"].T + weights_["critic.0.0.bias"])
         self.seen.append(float((first > 0).float().mean()))
 
 

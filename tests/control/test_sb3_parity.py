@@ -48,15 +48,9 @@ def named(name: str, linears: list[Any]) -> dict[str, torch.Tensor]:
 
 
 def twins(critic: Any) -> dict[str, torch.Tensor]:
-    """Two critics of theirs under our names: first layers as one."""
-    heads = [layers(q) for q in critic.q_networks]
-    first = {f"critic.{w}": torch.cat([getattr(h[0], w) for h in heads]).detach().clone() for w in ("weight", "bias")}
-    rest = {}
-    for k, head in enumerate(heads):
-        rest |= {
-            f"critic.{k}.{n.removeprefix('x.')}": v for n, v in named("x", head).items() if not n.startswith("x.0")
-        }
-    return first | rest
+    """Two critics of theirs under our names."""
+    heads = enumerate(critic.q_networks)
+    return {name: value for k, q in heads for name, value in named(f"critic.{k}", layers(q)).items()}
 
 
 def soft_actor(actor: Any) -> dict[str, torch.Tensor]:

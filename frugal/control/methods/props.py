@@ -128,9 +128,10 @@ class LiveRounds:
     def __call__(self, window: Batch) -> list[Batch]:
         for earlier in self.past:
             earlier.rng = window.rng
-        kept = [*self.past, window]
+        return [*self.past, window]
+
+    def learn(self, window: Batch) -> None:
         self.past.append(window)
-        return kept
 
     def state_dict(self) -> dict[str, Any]:
         state: dict[str, Any] = {}

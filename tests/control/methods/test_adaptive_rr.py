@@ -29,11 +29,11 @@ def test_every_hidden_unit_of_every_critic_is_counted_and_nothing_else():
     net, x = run.net, torch.cat([batch.state, batch.action], 1)
     above = 0
     with torch.no_grad():
-        first = (x @ net.weights["critic.weight"].T + net.weights["critic.bias"]).relu()
-        above += int((first > 0).sum())
-        for k, h in enumerate(first.chunk(2, 1)):
-            second = (h @ net.weights[f"critic.{k}.1.weight"].T + net.weights[f"critic.{k}.1.bias"]).relu()
-            above += int((second > 0).sum())
+        for k in range(2):
+            h = x
+            for i in range(2):
+                h = (h @ net.weights[f"critic.{k}.{i}.weight"].T + net.weights[f"critic.{k}.{i}.bias"]).relu()
+                above += int((h > 0).sum())
     assert active_share(net, batch) == above / (5 * 2 * (16 + 8))
 
 

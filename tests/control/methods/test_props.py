@@ -114,8 +114,10 @@ def test_behaviour_starts_from_theta_each_time_and_looks_at_earlier_rounds():
 
 def test_rounds_are_kept_and_come_back_from_a_checkpoint():
     windows = [rows([[float(i)] * 2], columns={"twice": torch.full((1, 2, 1), float(i))}) for i in range(4)]
-    live = Retained(3).begin(None)
-    seen = [[float(w.reward[0, 0]) for w in live(window)] for window in windows]
+    live, seen = Retained(3).begin(None), []
+    for window in windows:
+        seen.append([float(w.reward[0, 0]) for w in live(window)])
+        live.learn(window)
     assert seen == [[0], [0, 1], [0, 1, 2], [1, 2, 3]]
     other = Retained(3).begin(None)
     other.load_state_dict(live.state_dict())
@@ -123,6 +125,12 @@ def test_rounds_are_kept_and_come_back_from_a_checkpoint():
     assert [float(w.columns["twice"][0, 0, 0]) for w in again] == [2, 3, 0] and again[0].rng is again[2].rng
     assert [w.reward.tolist() for w in again] == [[[2, 2]], [[3, 3]], [[4, 4]]]
     assert Retained(1).begin(None)(windows[0]) == [windows[0]]
+
+
+def test_a_round_that_nothing_was_learnt_from_is_kept_by_neither_buffer():
+    live = Retained(2).begin(None)
+    live(rows([[0.0]]))  # then a gradient was no number
+    assert len(live(rows([[1.0]]))) == 1
 
 
 def test_a_killed_run_resumes_to_the_same_bits(tmp_path, monkeypatch):
