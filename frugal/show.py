@@ -74,7 +74,7 @@ class Watch:
 
     def __init__(self) -> None:
         self.bars = _bars()
-        self.tasks: dict[str, Any] = {}
+        self.arms: dict[str, Any] = {}  # {recipe: its bar, its domain}
 
     def __enter__(self) -> Watch:
         self.bars.start()
@@ -88,12 +88,13 @@ class Watch:
 
         for arm in dict.fromkeys(job.recipe for job in jobs):
             mine = [job for job in jobs if job.recipe == arm]
-            domain = host(recipe_or_stages(arm), mine[0].task)
+            if arm not in self.arms:
+                bar = self.bars.add_task(arm, total=sum(job.samples for job in mine), note="")
+                self.arms[arm] = bar, host(recipe_or_stages(arm), mine[0].task)
+            bar, domain = self.arms[arm]
             latest = [lines[-1][domain.measured(lines[-1])] for job in mine if (lines := curve(job.out))]
-            if arm not in self.tasks:
-                self.tasks[arm] = self.bars.add_task(arm, total=sum(job.samples for job in mine), note="")
             self.bars.update(
-                self.tasks[arm],
+                bar,
                 completed=sum(samples_spent(job.out) for job in mine),
                 note=f"{domain.tested} {sum(latest) / len(latest):.2f}" if latest else "",
             )
