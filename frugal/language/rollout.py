@@ -13,7 +13,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from frugal.core import parallel
 from frugal.core.errors import FrugalError, RunFailed
-from frugal.core.run import Spent
+from frugal.core.ledger import Spent
 
 from .policy import Column, Policy
 from .rows import Ask, Rows

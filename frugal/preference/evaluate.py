@@ -21,7 +21,8 @@ import torch
 from torch import Tensor
 
 from frugal.core import parallel
-from frugal.core.run import Run, Spent
+from frugal.core.ledger import Spent
+from frugal.core.run import Run
 from frugal.language import evaluate
 from frugal.language.gradient import look, split
 from frugal.language.policy import CHUNK_FLOATS, Policy

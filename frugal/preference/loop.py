@@ -10,10 +10,11 @@ from typing import Protocol
 
 from torch import Tensor
 
+from frugal.core.ledger import Spent
 from frugal.core.live import Live, NotFinite
 from frugal.core.optimiser import Optimiser
 from frugal.core.recipe import Recipe
-from frugal.core.run import Run, Spent
+from frugal.core.run import Run
 from frugal.language.gradient import accumulate, look_again
 from frugal.language.loop import columns_by_view, minibatches, settled
 from frugal.language.policy import Now, Policy

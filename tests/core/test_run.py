@@ -14,7 +14,8 @@ import safetensors.torch
 import torch
 
 from frugal.core.errors import BadRun, RunFailed
-from frugal.core.run import CHECKPOINTS_KEPT, Ledger, Run, Spent, Stopped
+from frugal.core.ledger import Ledger, Spent
+from frugal.core.run import CHECKPOINTS_KEPT, Run, Stopped
 
 STATE = {
     "optimiser/w": torch.tensor([[1.0, float("nan")], [float("-inf"), -0.0]]),

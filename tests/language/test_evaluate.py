@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from frugal.core.run import Run, Spent
+from frugal.core.ledger import Spent
+from frugal.core.run import Run
 from frugal.language.evaluate import Evaluation
 from frugal.language.rollout import Sampler
 from frugal.language.rows import Ask

@@ -19,7 +19,8 @@ import frugal
 from frugal import cli
 from frugal.core import parallel
 from frugal.core.errors import BadRun, RunFailed
-from frugal.core.run import Spent, Stopped
+from frugal.core.ledger import Spent
+from frugal.core.run import Stopped
 from frugal.evidence.runs import run_all
 from frugal.language.critic import LiveCritic
 from frugal.language.gradient import accumulate, look_again

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from frugal.core.run import Spent
+from frugal.core.ledger import Spent
 from frugal.language.rollout import Sampler
 from frugal.language.rows import Ask, rows_of_state
 from tests.language.test_parallel import together

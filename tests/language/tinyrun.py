@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from frugal.core.ledger import Spent
 from frugal.core.optimiser import Optimiser
 from frugal.core.recipe import Patch, Recipe
-from frugal.core.run import Run, Spent
+from frugal.core.run import Run
 from frugal.language import loop
 from frugal.language.evaluate import Evaluation
 from frugal.language.policy import Policy
