@@ -66,14 +66,9 @@ class Spaces:
 
     @staticmethod
     def from_data(data: Mapping[str, Any]) -> Spaces:
-        """Earlier files say nothing of the actions' shape: they are flat, and a single choice is a number."""
+        """What `as_data` said."""
         values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
-        choices, low = values["choices"], values["low"]
-        flat = {
-            "action_shape": () if len(choices) == 1 else (len(choices or low),),
-            "action_dtype": "int64" if choices else "float32",
-        }
-        return Spaces(**flat | values)
+        return Spaces(**values)
 
 
 def actions(space: gym_spaces.Space, name: str) -> dict[str, Any]:

@@ -56,20 +56,6 @@ def test_an_action_has_the_environment_s_own_shape_and_dtype(base, space, tmp_pa
     assert space.contains(action) and (action.shape, action.dtype) == (space.shape, space.dtype)
 
 
-@pytest.mark.parametrize(
-    "base,space,shape",
-    [("sac", Box(-2, 1, (2, 3)), (6,)), ("dqn", Discrete(3), ()), ("control.ppo", MultiBinary((2, 2)), (4,))],
-)
-def test_an_earlier_file_s_actions_are_flat_and_it_plays(base, space, shape, tmp_path):
-    launch(small(base), lambda: Acts(space), out=tmp_path / "a")
-    path = tmp_path / "a" / "model" / "policy.json"
-    about = json.loads(path.read_text())
-    del about["spaces"]["action_shape"], about["spaces"]["action_dtype"]
-    path.write_text(json.dumps(about))
-    assert load(path.parent)(np.zeros(2, np.float32)).shape == shape
-    assert play(tmp_path / "a", 1, seed=0, gif=None, task=lambda: Acts(space)) == [3.0]
-
-
 def test_play_prints_what_evaluation_would_see(tmp_path):
     launch(small("dqn"), "CartPole-v1", out=tmp_path / "a")
     returns = play(tmp_path / "a", 4, seed=1, gif=None)
