@@ -9,6 +9,9 @@ from the environment to the optimiser. A measurement is a process of its own; it
 compiling, and times the steps that follow. Measurements of the libraries alternate; figures are medians. Two update
 ratios of SAC, since at 1 the environment and Python count, and at 20 the arithmetic does.
 
+Beside them, for SAC, stands the update alone, written out in torch with nothing around it: functional layers, one fused
+Adam over all weights, no environment, buffer or checks.
+
 The floor of a step is the environment alone, plus for every update the arithmetic of its matrix products at the rate of
 a product of 1024 x 1024 matrices. Nothing is computed twice in it: the critics' weights need no gradient while the
 actor learns, nor do first layers need one of observations.
@@ -30,10 +33,12 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-LIBRARIES = {"frugal": "frugal", "sb3": "stable_baselines3", "sbx": "sbx"}
+LIBRARIES = {"frugal": "frugal", "sb3": "stable_baselines3", "sbx": "sbx", "torch": "torch"}
+SIZES = {"HalfCheetah-v5": (17, 6)}  # of observations and actions
 
 
 @dataclass(frozen=True)
@@ -111,6 +116,63 @@ def peer(library: str, row: Row, meter: Meter) -> None:
     model.learn(row.warm + row.steps + extra, callback=callback)
 
 
+def written_out(row: Row, meter: Meter) -> None:
+    """One update of SAC after another on random data."""
+    import math
+
+    import torch
+    from torch.nn.functional import linear, mse_loss, softplus
+    from torch.optim.adam import adam
+
+    O, A = SIZES[row.task]
+    data = torch.randn(100_000, 2 * O + A + 2)
+
+    def network(inputs: int, outputs: int) -> list[torch.Tensor]:
+        shapes = [shape for i, o in itertools.pairwise((inputs, *row.hidden, outputs)) for shape in ((o, i), (o,))]
+        return [torch.randn(shape).div_(math.sqrt(shape[-1])).requires_grad_() for shape in shapes]
+
+    def call(weights: list[torch.Tensor], x: torch.Tensor) -> torch.Tensor:
+        for i in range(0, len(weights) - 2, 2):
+            x = linear(x, *weights[i : i + 2]).relu_()
+        return linear(x, *weights[-2:])
+
+    def act(obs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        mean, log_std = call(actor, obs).chunk(2, 1)
+        noise, log_std = torch.randn_like(mean), log_std.clamp(-20, 2)
+        u = mean + log_std.exp() * noise
+        squash = 2 * (math.log(2) - u - softplus(-2 * u))
+        return u.tanh(), (-(0.5 * noise.square() + log_std) - squash).sum(1) - 0.5 * math.log(2 * math.pi) * A
+
+    def least(of: list[list[torch.Tensor]], obs: torch.Tensor, a: torch.Tensor) -> torch.Tensor:
+        x = torch.cat([obs, a], 1)
+        return torch.minimum(call(of[0], x), call(of[1], x))[:, 0]
+
+    actor, critics = network(O, 2 * A), [network(O + A, 1) for _ in range(2)]
+    targets = [[w.detach().clone() for w in critic] for critic in critics]
+    log_alpha = torch.zeros(1, requires_grad=True)
+    weights = [*actor, *critics[0], *critics[1], log_alpha]
+    plain, tracked = [w.detach() for w in weights], [*targets[0], *targets[1]]
+    mean, square = ([torch.zeros_like(w) for w in plain] for _ in range(2))
+    steps = [torch.zeros(()) for _ in plain]
+    options: Any = {"amsgrad": False, "beta1": 0.9, "beta2": 0.999, "lr": 3e-4, "weight_decay": 0.0, "eps": 1e-8}
+    for update in range(row.ratio * (row.warm + row.steps) + 1):
+        if update % row.ratio == 0:
+            meter(update // row.ratio)
+        obs, a, reward, after, over = data[torch.randint(len(data), (row.batch,))].split((O, A, 1, O, 1), 1)
+        with torch.no_grad():
+            next_a, logp = act(after)
+            v = least(targets, after, next_a) - log_alpha.exp() * logp
+            y = reward[:, 0] + 0.99 * (over[:, 0] < 2) * v
+        x = torch.cat([obs, a], 1)
+        loss = sum(mse_loss(call(critic, x)[:, 0], y) for critic in critics)
+        gradients = list(torch.autograd.grad(loss, weights[len(actor) : -1]))
+        new_a, logp = act(obs)
+        loss = log_alpha.detach().exp() * logp - least(critics, obs, new_a) - log_alpha * (logp.detach() - A)
+        *own, temperature = torch.autograd.grad(loss.mean(), [*actor, log_alpha])
+        adam(plain, [*own, *gradients, temperature], mean, square, [], steps, fused=True, maximize=False, **options)
+        torch._foreach_lerp_(tracked, plain[len(actor) : -1], 0.005)
+
+
 def measure(name: str, library: str, threads: int) -> dict[str, float]:
     """In a process of its own."""
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
@@ -120,7 +182,7 @@ def measure(name: str, library: str, threads: int) -> dict[str, float]:
         torch.set_num_threads(threads)
     row = ROWS[name]
     meter = Meter(row)
-    frugal(row, meter) if library == "frugal" else peer(library, row, meter)
+    {"frugal": frugal, "torch": written_out}.get(library, partial(peer, library))(row, meter)
     return meter.rates()
 
 
@@ -206,9 +268,10 @@ def main() -> None:
     }
     for name in given.only:
         row = ROWS[name]
-        found: dict[str, list[dict[str, float]]] = {library: [] for library in libraries}
+        several = [library for library in libraries if library != "torch" or row.algorithm == "sac"]
+        found: dict[str, list[dict[str, float]]] = {library: [] for library in several}
         for _ in range(given.repeats):
-            for library in libraries:
+            for library in several:
                 found[library].append(alone(name, library, given.threads))
         rates = {"floor": floor(row, given.threads)} | {
             library: {what: statistics.median(one[what] for one in got) for what in ("steps", "updates")}
