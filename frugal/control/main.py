@@ -18,7 +18,7 @@ from frugal.core.stages import Stages, task_name
 from frugal.registry import code
 
 from . import loop_off, loop_on
-from .env import Environments
+from .env import Environments, environments
 from .evaluate import Evaluation
 from .find import find_environment
 from .net import Net, heart
@@ -51,9 +51,9 @@ def run(
     record.domain, name = recipe.domain, task_name(task)
     make = find_environment(task)
     columns = sorted({column for part in recipe.parts.values() for column in getattr(part, "columns", ())})
-    env = Environments(make, recipe.settings.at(0.0).envs, 2 * seed, name, columns, options.step_seconds)
+    env = environments(make, recipe.settings.at(0.0).envs, 2 * seed, name, columns, options.step_seconds)
     beside = 1 if env.vector else min(options.eval_episodes, SIDE_BY_SIDE)
-    other = Environments(make, beside, EVALUATION_SEED, name, seconds=options.step_seconds)
+    other = environments(make, beside, EVALUATION_SEED, name, seconds=options.step_seconds)
     for one in (env, other):
         one.stopped = f"; earlier checkpoints are intact: frugal resume {out}" if out else ""
     check(recipe, env)

@@ -11,7 +11,7 @@ import torch
 from frugal.core.errors import BadRun, BadTask, MissingExtra
 from frugal.core.run import read_asked
 
-from .env import Environments
+from .env import environments
 from .evaluate import play as play_episodes
 from .find import find_environment
 from .policy import Policy, load
@@ -28,7 +28,7 @@ def play(run: Path, episodes: int, seed: int, gif: Path | None, task: Any = None
     make = find_environment(task if task is not None else asked["task"])
     if gif is not None:
         record(make, policy, seed, gif, asked["task"])
-    env = Environments(make, 1, seed, asked["task"])
+    env = environments(make, 1, seed, asked["task"])
     if env.spaces != policy.spaces:
         raise BadRun(f"the policy in {run} was trained on other spaces than those of {env.name}")
     try:
@@ -42,7 +42,7 @@ def record(make: Any, policy: Policy, seed: int, gif: Path, name: str) -> None:
     import gymnasium
     from PIL import Image
 
-    env = Environments(lambda: make(render_mode="rgb_array"), 1, seed, name)
+    env = environments(lambda: make(render_mode="rgb_array"), 1, seed, name)
     shown = env.envs[0]
     if shown.render_mode != "rgb_array":
         raise BadTask(f"{name} cannot be drawn; --gif takes an environment with render_mode='rgb_array'")

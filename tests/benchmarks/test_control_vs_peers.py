@@ -7,7 +7,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.control_vs_peers import ROWS, operations, products
 from frugal.control import loop_off
-from frugal.control.env import Environments
+from frugal.control.env import environments
 from frugal.control.net import Net
 from frugal.core.live import Live
 from frugal.core.run import Run
@@ -21,7 +21,7 @@ def test_products_by_hand():
 
 def test_an_update_computes_no_more_than_the_floor_counts():
     made, run = recipe("sac"), Run(1000)
-    env = Environments(lambda: gymnasium.make("Pendulum-v1"), 1, 0)
+    env = environments(lambda: gymnasium.make("Pendulum-v1"), 1, 0)
     run.spaces, run.settings = env.spaces, made.settings.at(0.0)
     net = run.net = Net(made, env.spaces, run)
     p = Live(made, run)

@@ -11,7 +11,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 import frugal
 from frugal.control import evaluate
-from frugal.control.env import Environments
+from frugal.control.env import environments
 from frugal.control.find import find_environment
 from frugal.core.errors import BadTask, MissingExtra, RunFailed, UnknownName
 from tests.control.tinyenv import Chain, Counter, Noise, Pictures, Tasked, act, run_on
@@ -39,7 +39,7 @@ def check_pairs(steps, lengths):
 
 @pytest.mark.parametrize("mode", MODES, ids=lambda mode: mode.value)
 def test_pitfall_2_no_pair_spans_a_reset_in_any_autoreset_mode(mode):
-    env = Environments(vector(mode), 2, 0)
+    env = environments(vector(mode), 2, 0)
     steps = run_on(env, 24)
     invalid = sum(int((~step.valid).sum()) for step in steps)
     assert check_pairs(steps, (3, 4)) + invalid == 48
@@ -48,20 +48,20 @@ def test_pitfall_2_no_pair_spans_a_reset_in_any_autoreset_mode(mode):
 
 
 def test_pitfall_2_single_environments_too():
-    env = Environments(lambda: Counter(length=3), 2, 0)
+    env = environments(lambda: Counter(length=3), 2, 0)
     assert check_pairs(run_on(env, 24), (3, 3)) == 48
     assert env.episodes.tolist() == [9, 9]
 
 
 def test_pitfall_14_every_episode_has_a_seed_of_its_own_and_zero_is_one():
-    env = Environments(lambda: Counter(length=3), 8, 0)
+    env = environments(lambda: Counter(length=3), 8, 0)
     run_on(env, 9)
     seeds = [seed for one in env.envs for seed in one.seeds]
     assert len(seeds) == len(set(seeds)) == 32 and None not in seeds
 
 
 def trace(seed, n=4):
-    return torch.stack([step.next for step in run_on(Environments(Noise, n, seed), 30)])
+    return torch.stack([step.next for step in run_on(environments(Noise, n, seed), 30)])
 
 
 def test_pitfall_14_runs_repeat_and_rows_differ():
@@ -73,7 +73,7 @@ def test_pitfall_14_runs_repeat_and_rows_differ():
 def test_pitfall_14_the_action_space_is_seeded():
     spaces = []
     for _ in range(2):
-        env = Environments(Noise, 2, 0)
+        env = environments(Noise, 2, 0)
         env.begin(torch.arange(2))
         spaces.append([float(one.action_space.sample()[0]) for one in env.envs])
     assert spaces[0] == spaces[1] and spaces[0][0] != spaces[0][1]
@@ -90,7 +90,7 @@ class Bounds(Chain):
 
 
 def test_pitfall_7_actions_are_rescaled_by_dimension():
-    env = Environments(Bounds, 1, 0)
+    env = environments(Bounds, 1, 0)
     env.begin(torch.arange(1))
     for a, wanted in (((-1, -1), (0, -3)), ((1, 1), (10, 1)), ((0, 0), (5, -1)), ((0.5, -5), (7.5, -3))):
         step = env.step(torch.tensor([a]).float())
@@ -99,12 +99,12 @@ def test_pitfall_7_actions_are_rescaled_by_dimension():
 
 
 def test_pitfall_13_float64_becomes_float32_once_and_pictures_stay_uint8():
-    env = Environments(lambda: Counter(dtype=np.float64), 1, 0)
+    env = environments(lambda: Counter(dtype=np.float64), 1, 0)
     assert run_on(env, 2)[0].next.dtype == torch.float32 and env.spaces.shape == (2,)
-    env = Environments(Pictures, 1, 0)
+    env = environments(Pictures, 1, 0)
     step = run_on(env, 2)[1]
     assert step.next.dtype == torch.uint8 and step.next.shape == (1, 16, 16, 3) and int(step.next.max()) == 20
-    env = Environments(lambda: gymnasium.wrappers.FrameStackObservation(Frames(), 4), 1, 0)
+    env = environments(lambda: gymnasium.wrappers.FrameStackObservation(Frames(), 4), 1, 0)
     assert env.begin(torch.arange(1)).shape == (1, 16, 17, 4) == (1, *env.spaces.shape)
     assert run_on(env, 3)[2].next[0, 5, 6].tolist() == [0, 10, 20, 30], "channels come last"
 
@@ -144,7 +144,7 @@ class Mixed(Chain):
     ids=lambda x: str(x)[:20],
 )
 def test_spaces(space, a, taken):
-    env = Environments(lambda: Mixed(space), 1, 0)
+    env = environments(lambda: Mixed(space), 1, 0)
     assert env.begin(torch.arange(1)).tolist() == [[0.5, -0.5, 0, 0, 1]]
     step = env.step(torch.tensor([a]).float())
     assert np.asarray(env.envs[0].taken).tolist() == taken
@@ -153,17 +153,17 @@ def test_spaces(space, a, taken):
 
 def test_columns_are_read_from_info():
     for make in (lambda: Counter(), vector(AutoresetMode.NEXT_STEP)):
-        env = Environments(make, 1, 0, columns=("twice",))
+        env = environments(make, 1, 0, columns=("twice",))
         step = run_on(env, 2)[1]
         assert step.columns["twice"].tolist() == [[4.0]] * env.n
-    env = Environments(Counter, 1, 0, columns=("thrice",))
+    env = environments(Counter, 1, 0, columns=("thrice",))
     env.begin(torch.arange(1))
     with pytest.raises(BadTask, match="'thrice'"):
         env.step(act(env))
 
 
 def test_start_may_say_task_limit_and_state():
-    env = Environments(Tasked, 3, 0)
+    env = environments(Tasked, 3, 0)
     env.begin(torch.arange(3), [{"task": torch.tensor([[2.0], [3.0], [6.0]])}, {"limit": [0, 0, 4]}])
     assert env.tasks.tolist() == [[2], [3], [6]]
     cuts = [env.step(act(env)).cut.tolist() for _ in range(2)]
@@ -172,7 +172,7 @@ def test_start_may_say_task_limit_and_state():
     assert cuts == [[False] * 3, [True, False, False], [False, False], [False, True]]
     assert [one.told[0].tolist() for one in env.envs] == [[2], [3], [6]] and env.tasks[0].tolist() == [5]
     with pytest.raises(BadTask, match="takes no task"):
-        Environments(Counter, 1, 0).begin(torch.arange(1), [{"task": torch.ones(1, 1)}])
+        environments(Counter, 1, 0).begin(torch.arange(1), [{"task": torch.ones(1, 1)}])
 
 
 @pytest.mark.parametrize(
@@ -181,7 +181,7 @@ def test_start_may_say_task_limit_and_state():
 def test_a_snapshot_leads_where_the_original_led(name):
     if name.startswith("Half"):
         pytest.importorskip("mujoco")
-    env = Environments(find_environment(name), 1, 0)
+    env = environments(find_environment(name), 1, 0)
     env.begin(torch.arange(1))
     for _ in range(5):
         env.step(act(env, 0.0))
@@ -193,7 +193,7 @@ def test_a_snapshot_leads_where_the_original_led(name):
 
 def test_who_cannot_save_a_state_says_so():
     with pytest.raises(BadTask, match="get_state"):
-        Environments(Chain, 1, 0).snapshot(0)
+        environments(Chain, 1, 0).snapshot(0)
 
 
 @pytest.mark.parametrize(
@@ -205,7 +205,7 @@ def test_an_environment_that_cannot_save_itself_is_brought_back_by_its_actions(t
     if task == "HalfCheetah-v5":
         pytest.importorskip("mujoco")
     rng = torch.Generator().manual_seed(0)
-    one, other = (Environments(find_environment(task), 2, 7) for _ in range(2))
+    one, other = (environments(find_environment(task), 2, 7) for _ in range(2))
 
     def go(env, steps, rng):
         for _ in range(steps):
@@ -235,10 +235,10 @@ class Restless(Counter):
 
 
 def test_an_environment_that_does_not_repeat_itself_is_found_out():
-    one = Environments(Restless, 1, 0)
+    one = environments(Restless, 1, 0)
     run_on(one, 2)
     with pytest.raises(RunFailed, match="does not repeat itself"):
-        Environments(Restless, 1, 0).load_state_dict(one.state_dict())
+        environments(Restless, 1, 0).load_state_dict(one.state_dict())
 
 
 class Broken(Counter):
@@ -267,7 +267,7 @@ class Broken(Counter):
     ],
 )
 def test_what_breaks_is_one_message(how, words):
-    env = Environments(lambda: Broken(how), 1, 0, name="mine", seconds=0.2)
+    env = environments(lambda: Broken(how), 1, 0, name="mine", seconds=0.2)
     env.stopped = "; go on"
     env.begin(torch.arange(1))
     env.step(act(env)), env.step(act(env))
@@ -323,7 +323,7 @@ def test_a_missing_dependency_names_the_command(monkeypatch):
 )
 def test_environments_that_no_recipe_handles(make, words):
     with pytest.raises((BadTask, RunFailed), match=words):
-        Environments(make, 1, 0)
+        environments(make, 1, 0)
 
 
 def test_an_instance_is_copied_for_evaluation_and_refused_twice():
@@ -332,7 +332,7 @@ def test_an_instance_is_copied_for_evaluation_and_refused_twice():
     assert make() is mine and make() is not mine
     same = Counter()
     with pytest.raises(BadTask, match="same environment twice"):
-        Environments(lambda: same, 2, 0)
+        environments(lambda: same, 2, 0)
 
 
 def test_a_run_that_cannot_begin_leaves_its_folder_free(tmp_path):
@@ -362,10 +362,10 @@ class NoNumbers(Chain):
 
 def test_of_a_dict_what_is_no_number_is_left_out_and_said():
     with pytest.warns(UserWarning, match="do not see mission"):
-        env = Environments(Told, 1, 0)
+        env = environments(Told, 1, 0)
     assert env.begin(torch.arange(1)).shape == (1, 2)
     with pytest.raises(BadTask, match="size is not fixed"):
-        Environments(NoNumbers, 1, 0)
+        environments(NoNumbers, 1, 0)
 
 
 @pytest.mark.parametrize(

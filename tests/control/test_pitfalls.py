@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from frugal.control import loop_off
-from frugal.control.env import Environments
+from frugal.control.env import environments
 from frugal.control.evaluate import play
 from frugal.control.laws import TanhGaussian
 from frugal.control.net import Net
@@ -163,7 +163,7 @@ class Look:
 
 def test_pitfall_8_the_moments_are_those_of_everything_seen():
     run = launch(small("sac", normalise=True), Noise, 150)
-    env = Environments(Noise, 1, 0)
+    env = environments(Noise, 1, 0)
     env.begin(torch.arange(1))
     observed = [env.obs]
     while len(observed) < 150:
@@ -196,7 +196,7 @@ class Uneven(Counter):
 
 
 def test_pitfall_10_long_episodes_count_as_often_as_short_ones():
-    env = Environments(Uneven, 4, 3)
+    env = environments(Uneven, 4, 3)
     returns, lengths = play(env, lambda obs: act(env), 18)
     wanted = [1.0 if env._seed_of(row, k) % 2 else 30.0 for row in range(4) for k in range(5 if row < 2 else 4)]
     assert returns.tolist() == wanted == lengths.tolist() and 1.0 in wanted and 30.0 in wanted
@@ -350,7 +350,7 @@ def test_double_q_learning_takes_the_target_s_value_of_the_online_choice():
     for double, wanted in ((True, 4.0), (False, 9.0)):
         made = recipe(f"dqn(hidden=(), double={double})")
         run = Run(1)
-        env = Environments(lambda: Chain(discrete=True), 1, 0)
+        env = environments(lambda: Chain(discrete=True), 1, 0)
         run.spaces = env.spaces
         net = Net(made, env.spaces, run)
         with torch.no_grad():

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from frugal import maths
-from frugal.control.env import Environments, Step
+from frugal.control.env import Step, environments
 from frugal.control.parts import Prioritised
 from frugal.control.replay import Replay
 from frugal.core.errors import BadTask
@@ -15,7 +15,7 @@ from tests.control.tinyrun import launch
 
 def filled(capacity, steps, rings=1, make=lambda: Counter(length=5), **more):
     """A buffer, and the steps that went into it."""
-    env, store, seen = Environments(make, rings, 0, **more), Replay(capacity, rings), []
+    env, store, seen = environments(make, rings, 0, **more), Replay(capacity, rings), []
     env.begin(torch.arange(rings))
     for _ in range(steps):
         step = env.step(act(env))

@@ -10,7 +10,7 @@ import torch
 
 from frugal.control import loop_off, loop_on
 from frugal.control.batch import Batch, Rows
-from frugal.control.env import Environments
+from frugal.control.env import environments
 from frugal.control.net import Net
 from frugal.control.recipes import a2c, dqn, ppo, sac, td3
 from frugal.core.live import Live
@@ -24,7 +24,7 @@ UPDATES, B = 4, 64
 def ours(recipe: Any, task: str) -> SimpleNamespace:
     """Networks and parts of a recipe, ready for its loop's functions."""
     run = Run(1000)
-    env = Environments(lambda: gymnasium.make(task), 1, 0)
+    env = environments(lambda: gymnasium.make(task), 1, 0)
     run.spaces, run.settings = env.spaces, recipe.settings.at(0.0)
     net = run.net = Net(recipe, env.spaces, run)
     p = Live(recipe, run)

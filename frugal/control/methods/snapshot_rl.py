@@ -81,11 +81,11 @@ class LiveSnapshots:
 
     def collect(self) -> None:
         """Let the teacher play, and sort the states that it goes through."""
-        from frugal.control.env import Environments
+        from frugal.control.env import environments
 
         run, part = self.run, self.part
         net = teacher_of(run, part.teacher)
-        env = Environments(run.env.make, 1, run.env.seed + ELSEWHERE, run.env.name, seconds=run.env.seconds)
+        env = environments(run.env.make, 1, run.env.seed + ELSEWHERE, run.env.name, seconds=run.env.seconds)
         states, tasks, values = [], [], []
         for _ in range(part.episodes):
             env.begin(torch.arange(1))

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from frugal.control.env import Environments
+from frugal.control.env import Environments, environments
 from frugal.control.find import find_environment
 from frugal.core.errors import BadTask
 
@@ -13,7 +13,7 @@ NAME = "frugal/CartPole-v0(length=(0.25, 1.25), force_mag=(5.0, 20.0))"
 
 
 def made(name: str = NAME) -> Environments:
-    return Environments(find_environment(name), 1, 0, name)
+    return environments(find_environment(name), 1, 0, name)
 
 
 def test_the_task_is_drawn_evenly_and_told_scaled():
