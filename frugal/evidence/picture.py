@@ -40,7 +40,7 @@ def _figure(summary: dict[str, Any]) -> Any:
         xlabel=f"samples ({summary['unit']})" if summary["cost"] == "samples" else summary["cost"],
         ylabel=summary["metric"],
         xlim=(0, grid[-1]),
-        title=f"{summary['task']}: mean and each of {seeds} seed{'s' if seeds > 1 else ''}",
+        title=textwrap.fill(f"{summary['task']}: mean and each of {seeds} seed{'s' if seeds > 1 else ''}", 64),
     )
     if summary["metric"].endswith("accuracy"):
         axes.set_ylim(0, 1.02)
