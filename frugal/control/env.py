@@ -25,8 +25,6 @@ from .spaces import Spaces, actions, observations
 from .states import restore_state, save_state
 from .watch import watched
 
-SECONDS = 60.0  # that a step may take, unless said otherwise
-
 
 @dataclass
 class Step:
@@ -69,7 +67,7 @@ class Begin:
 
 
 def environments(
-    make: Maker, n: int, seed: int, name: str = "", columns: Sequence[str] = (), seconds: float = SECONDS
+    make: Maker, n: int, seed: int, name: str = "", columns: Sequence[str] = (), seconds: float = 60.0
 ) -> Environments:
     """N environments from `make`, or all those of the vector environment that it gives.
 

@@ -1,4 +1,7 @@
-"""A vector environment of Gymnasium, whose three ways of resetting itself are made one. Axes: N environments, O, A."""
+"""A vector environment of Gymnasium, whose three ways of resetting itself are made one.
+
+Axes: N environments, E of them beginning, O observation, A action dimensions.
+"""
 
 from __future__ import annotations
 

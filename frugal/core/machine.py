@@ -10,8 +10,8 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
 
 
 def prepare(threads: int) -> None:
-    """Take so many threads (0: one a core), and have glibc reuse large blocks instead of giving them back: each return
-    costs a page fault for every 4 KiB.
+    """Use so many threads (0: torch's own number), and have glibc reuse large blocks instead of giving them back: each
+    return costs a page fault for every 4 KiB.
     """
     if threads:
         torch.set_num_threads(threads)

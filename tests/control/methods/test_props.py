@@ -127,7 +127,7 @@ def test_rounds_are_kept_and_come_back_from_a_checkpoint():
     assert Retained(1).begin(None)(windows[0]) == [windows[0]]
 
 
-def test_a_round_that_nothing_was_learnt_from_is_kept_by_neither_buffer():
+def test_a_round_is_kept_once_it_was_learnt_from():
     live = Retained(2).begin(None)
     live(rows([[0.0]]))  # then a gradient was no number
     assert len(live(rows([[1.0]]))) == 1
